@@ -1,0 +1,62 @@
+# Everything a person needs: demo, test, check, up. A fresh machine wants Python 3.11+, make and a network.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# uv from the PATH, or one of our own in .tools.
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+STAMP := $(VENV)/.installed
+NODE_STAMP := tests/node/node_modules/.installed
+PYTEST_WORKERS ?= 4
+
+.PHONY: demo test check format up bench lock install clean
+
+demo: $(STAMP)
+	$(BIN)/sandstream demo
+
+up: $(STAMP)
+	$(BIN)/sandstream up
+
+test: $(STAMP) $(NODE_STAMP)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python -m bench
+
+install: $(STAMP)
+
+.tools/bin/uv:
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet uv
+
+# supabase-js, which the tests subscribe with; Node comes from Debian where it is missing.
+$(NODE_STAMP): tests/node/package-lock.json
+	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq nodejs npm; } \
+	  || { echo "Node.js is missing; run: sudo apt-get install nodejs npm"; exit 1; }
+	npm ci --prefix tests/node --no-audit --no-fund --silent
+	@touch $@
+
+$(STAMP): requirements.txt pyproject.toml | $(filter .tools/bin/uv,$(UV))
+	$(UV) venv --quiet --allow-existing --python '>=3.11' $(VENV)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The pins: every version exact, every file with its hash, no registry named.
+lock: | $(filter .tools/bin/uv,$(UV))
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --extra local --extra dev --output-file requirements.txt pyproject.toml requirements.in
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --constraint requirements.txt --output-file functions/requirements.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) .tools tests/node/node_modules
