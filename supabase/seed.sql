@@ -1,0 +1,2 @@
+-- Nothing to seed: users come from Auth, sessions and runs from the endpoints.
+select 1;
