@@ -1,0 +1,1 @@
+"""The control plane: HTTPS endpoints that admit, launch and answer, deployed on Modal."""

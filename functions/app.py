@@ -1,0 +1,43 @@
+"""Modal: the image, the secret, the web app. The only file that imports modal; importing it needs no token."""
+
+from pathlib import Path
+
+import modal
+from fastapi import FastAPI
+
+SECRET = "sandstream"  # noqa: S105 the name under which Modal keeps the settings
+REQUIRED_KEYS = [
+    "SANDSTREAM_URL",
+    "SUPABASE_URL",
+    "SUPABASE_PUBLISHABLE_KEY",
+    "SUPABASE_SECRET_KEY",
+    "RUN_TOKEN_KEY",
+    "E2B_API_KEY",
+]
+# One container answers this many requests at once: they wait for E2B and Supabase, not for the processor.
+CONCURRENT_REQUESTS = 100
+REQUEST_TIMEOUT_SECONDS = 3600  # an SSE stream is one request
+
+app = modal.App("sandstream")
+image = (
+    modal.Image.debian_slim(python_version="3.11")
+    .uv_pip_install(requirements=[str(Path(__file__).with_name("requirements.txt"))])
+    .add_local_python_source("functions", "sandbox_scripts", "sandstream")
+)
+
+
+@app.function(
+    image=image,
+    secrets=[modal.Secret.from_name(SECRET, required_keys=REQUIRED_KEYS)],
+    timeout=REQUEST_TIMEOUT_SECONDS,
+    min_containers=1,
+    enable_memory_snapshot=True,
+)
+@modal.concurrent(max_inputs=CONCURRENT_REQUESTS)
+@modal.asgi_app()
+def web() -> FastAPI:
+    """The endpoints. `web.local()` gives the same app without Modal."""
+    from functions.api import create_api
+    from functions.settings import Settings
+
+    return create_api(Settings.read())

@@ -1,0 +1,125 @@
+"""Every way a request can be refused, drawn once.
+
+ApiError
+├── InvalidRequest 400        a body, a parameter or a header is wrong; `param` names it
+├── NotAuthenticated 401
+├── NotPermitted 403
+├── NotFound 404
+├── Conflict 409              same key with another body, a busy session, a finished run
+├── TooLarge 413
+├── UnsupportedMediaType 415
+└── Unavailable 503
+    ├── SandboxUnavailable 502/503   E2B refused or did not answer
+    └── StoreUnavailable 503         Supabase refused or did not answer
+"""
+
+from typing import Any
+
+RETRY_AFTER_SECONDS = 2
+
+
+class ApiError(Exception):
+    """Base of all refusals: a status, a word for programs, a sentence for people, and the parameter that is wrong."""
+
+    status = 500
+    type = "api_error"
+
+    def __init__(
+        self, message: str, *, type: str | None = None, param: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.type = type or self.type
+        self.param = param
+        self.status = status or self.status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer's headers add."""
+        return {}
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """The answer's JSON: `{"type": "error", "error": {"type", "message", "param"?}, "request_id"}`."""
+        error = {"type": self.type, "message": self.message}
+        if self.param is not None:
+            error["param"] = self.param
+        return {"type": "error", "error": error, "request_id": request_id}
+
+
+class InvalidRequest(ApiError):
+    """The request itself is wrong."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class NotAuthenticated(ApiError):
+    """Nobody signed in, or with a token that does not hold."""
+
+    status = 401
+    type = "authentication_error"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 9110: a 401 names the scheme."""
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class NotPermitted(ApiError):
+    """Signed in, but this is not for them."""
+
+    status = 403
+    type = "permission_error"
+
+
+class NotFound(ApiError):
+    """There is no such thing, or it is another tenant's: the two look the same."""
+
+    status = 404
+    type = "not_found_error"
+
+
+class Conflict(ApiError):
+    """It cannot be done in the state that things are in; `type` says which."""
+
+    status = 409
+    type = "conflict_error"
+
+
+class TooLarge(ApiError):
+    """The body is over the limit."""
+
+    status = 413
+    type = "request_too_large"
+
+
+class UnsupportedMediaType(ApiError):
+    """The body is not JSON."""
+
+    status = 415
+    type = "unsupported_media_type"
+
+
+class Unavailable(ApiError):
+    """A service behind us failed; the same request may be sent again."""
+
+    status = 503
+    type = "overloaded_error"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to try again, in seconds."""
+        return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class SandboxUnavailable(Unavailable):
+    """E2B refused, failed or did not answer in time."""
+
+    status = 502
+    type = "sandbox_unavailable"
+
+
+class StoreUnavailable(Unavailable):
+    """Supabase refused, failed or did not answer in time."""
+
+    type = "store_unavailable"

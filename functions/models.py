@@ -1,0 +1,158 @@
+"""The wire: what a body may hold, and what an answer holds. Parsed here once, trusted inside."""
+
+import hashlib
+import json
+import re
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MAX_COMMANDS = 200
+MAX_COMMAND_BYTES = 32 * 1024
+MAX_COMMAND_SECONDS = 3600
+DEFAULT_COMMAND_SECONDS = 300
+ATTEMPTS = 3
+# What a run may take beside its commands: the runner's start, the pauses between attempts, the last batch.
+OVERHEAD_SECONDS = 30
+
+HOST = re.compile(r"^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?$")
+
+
+def without_nul(text: str) -> str:
+    """Postgres text holds no NUL, and no shell command needs one; a lone surrogate is no Unicode text."""
+    if "\x00" in text:
+        raise ValueError("must not hold a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode") from None
+    return text
+
+
+def command_size(text: str) -> str:
+    """The limit is one of bytes, since that is what a shell is given."""
+    if len(text.encode()) > MAX_COMMAND_BYTES:
+        raise ValueError(f"must have at most {MAX_COMMAND_BYTES} bytes")
+    return text
+
+
+def host(entry: str) -> str:
+    """A host name, `*.name`, an IPv4 address, each with or without a port."""
+    if not HOST.match(entry):
+        raise ValueError("must be a host, with or without a port")
+    return entry.lower()
+
+
+Text = Annotated[str, AfterValidator(without_nul)]
+Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(without_nul)]
+Label = Annotated[str, Field(max_length=512), AfterValidator(without_nul)]
+LabelName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(without_nul)]
+Host = Annotated[str, AfterValidator(without_nul), AfterValidator(host)]
+
+
+class Request(BaseModel):
+    """A body: nothing unknown, nothing coerced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Command(Request):
+    """One shell command of a plan. `timeout` in seconds, for each attempt."""
+
+    command: Annotated[str, Field(min_length=1), AfterValidator(without_nul), AfterValidator(command_size)]
+    timeout: Annotated[int, Field(ge=1, le=MAX_COMMAND_SECONDS)] = DEFAULT_COMMAND_SECONDS
+    retryable: bool = False
+
+
+class RunRequest(Request):
+    """A plan of commands. `timeout` in seconds, for the whole run; by default the sum of its commands' own."""
+
+    commands: Annotated[tuple[Command, ...], Field(min_length=1, max_length=MAX_COMMANDS, strict=False)]
+    session_id: Annotated[UUID | None, Field(strict=False)] = None
+    title: Title | None = None
+    metadata: Annotated[dict[LabelName, Label], Field(max_length=16)] = {}
+    egress: Annotated[tuple[Host, ...], Field(max_length=50, strict=False)] = ()
+    timeout: Annotated[int | None, Field(ge=1)] = None
+
+    def limit_seconds(self, longest: int) -> int:
+        """How long the run may last, at most `longest`."""
+        tries = [command.timeout * (ATTEMPTS if command.retryable else 1) for command in self.commands]
+        return min(self.timeout or OVERHEAD_SECONDS + sum(tries), longest)
+
+    def input(self) -> dict[str, Any]:
+        """What the driver is given, and what the run's row keeps."""
+        return {"commands": [command.model_dump() for command in self.commands]}
+
+
+class Answer(BaseModel):
+    """An answer's JSON, read from a row: columns it does not name are left out."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class AcceptedRun(Answer):
+    """A run as it was admitted: the same for every repeat of its request."""
+
+    type: Literal["run"] = "run"
+    id: UUID
+    session_id: UUID
+    kind: str
+    status: Literal["launching"] = "launching"
+    limit_seconds: int
+    created_at: datetime
+
+
+class Run(Answer):
+    """A run as it stands."""
+
+    type: Literal["run"] = "run"
+    id: UUID
+    session_id: UUID
+    kind: str
+    status: str
+    limit_seconds: int
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    cancel_requested_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class Session(Answer):
+    """A session as it stands. `last_seq` is the length of its log."""
+
+    type: Literal["session"] = "session"
+    id: UUID
+    title: str | None
+    status: str
+    last_seq: int
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+Item = TypeVar("Item")
+
+
+class Page(Answer, Generic[Item]):
+    """Part of a list. `next_cursor` goes into `after` for the next part; it is null at the end."""
+
+    data: list[Item]
+    has_more: bool
+    next_cursor: str | None
+
+
+class ClientConfig(Answer):
+    """What a client needs to know to subscribe by itself. Nothing here is secret."""
+
+    supabase_url: str
+    publishable_key: str
+
+
+def request_hash(route: str, body: object) -> str:
+    """What makes two requests the same: the route and the parsed body, not its white space or key order."""
+    canonical = json.dumps([route, body], sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""One file per public noun: HTTP in, HTTP out, no decisions."""

@@ -1,0 +1,95 @@
+"""What the environment says, read once at the start; `.env.example` explains each key."""
+
+from functools import cached_property
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from e2b.connection_config import ApiParams
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class MissingSetting(SystemExit):
+    """A setting is absent or wrong. Leaving it uncaught ends the program with the setting's name."""
+
+
+class Settings(BaseSettings):
+    """The control plane's settings. Durations carry their unit in the name, but for those whose names people know."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
+
+    sandstream_url: str
+    supabase_url: str
+    supabase_publishable_key: str
+    supabase_secret_key: SecretStr
+    supabase_jwt_secret: SecretStr | None = None
+    supabase_jwt_issuer: str | None = None
+    run_token_key: SecretStr | None = None
+    e2b_api_key: SecretStr
+    e2b_api_url: str | None = None
+    e2b_sandbox_url: str | None = None
+    e2b_template: str = "base"
+    credentials: Literal["egress", "env"] = "egress"
+    egress_allow: Annotated[tuple[str, ...], NoDecode] = ()
+    max_sandbox_duration: Annotated[int, Field(ge=60_000, le=604_800_000)] = 3_600_000
+    sandbox_margin_seconds: Annotated[int, Field(ge=10, le=600)] = 60
+    e2b_request_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 20.0
+    supabase_request_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def read(cls) -> Self:
+        """Settings from the environment. Raises MissingSetting naming the first key that is absent or wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]).upper() if first["loc"] else "RUN_TOKEN_KEY"
+            raise MissingSetting(f"setting {name}: {first['msg']}") from None
+
+    @field_validator("sandstream_url", "supabase_url")
+    @classmethod
+    def _without_slash(cls, url: str) -> str:
+        return url.rstrip("/")
+
+    @field_validator("egress_allow", mode="before")
+    @classmethod
+    def _comma_separated(cls, hosts: object) -> object:
+        return tuple(host.strip() for host in hosts.split(",") if host.strip()) if isinstance(hosts, str) else hosts
+
+    @model_validator(mode="after")
+    def _some_run_token_key(self) -> Self:
+        if self.run_token_key is None and self.supabase_jwt_secret is None:
+            raise ValueError("RUN_TOKEN_KEY (a private ES256 JWK) or SUPABASE_JWT_SECRET must be set")
+        return self
+
+    @property
+    def issuer(self) -> str:
+        """Who signs users' tokens: Supabase Auth's own URL, unless a custom domain stands before the project."""
+        return self.supabase_jwt_issuer or f"{self.supabase_url}/auth/v1"
+
+    @property
+    def max_limit_seconds(self) -> int:
+        """The longest a run may last: the plan's maximum less the margin that its sandbox outlives it by."""
+        return self.max_sandbox_duration // 1000 - self.sandbox_margin_seconds
+
+    @cached_property
+    def e2b(self) -> ApiParams:
+        """The connection arguments that every call of the E2B SDK takes."""
+        return ApiParams(
+            api_key=self.e2b_api_key.get_secret_value(),
+            api_url=self.e2b_api_url,
+            sandbox_url=self.e2b_sandbox_url,
+            request_timeout=self.e2b_request_timeout_seconds,
+        )
+
+
+def netloc(url: str) -> str:
+    """The host of a URL as an egress entry: with its port only when that is not the scheme's own."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.port is None or parts.port == DEFAULT_PORTS.get(parts.scheme):
+        return host
+    return f"{host}:{parts.port}"
