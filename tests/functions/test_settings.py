@@ -116,9 +116,8 @@ def test_the_example_explains_each_key() -> None:
 
 def read_elsewhere() -> set[str]:
     """Names that code outside functions/settings.py takes from the environment."""
-    pattern = re.compile(
-        r"""(?:environ(?:\.get|\.pop)?[\[(]|getenv\(|envvar=|_environment\.get\()\s*["']([A-Z][A-Z0-9_]+)["']"""
-    )
+    reads = r"(?:environ(?:ment)?(?:[.]get|[.]pop)?[\[(]|getenv[(]|envvar=)"
+    pattern = re.compile(reads + r"""\s*["']([A-Z][A-Z0-9_]+)["']""")
     found: set[str] = set()
     for package in ("functions", "local", "sandstream"):
         for path in (ROOT / package).rglob("*.py"):

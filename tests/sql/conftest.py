@@ -1,0 +1,66 @@
+"""One Postgres per worker with the project's migrations in it; every test brings users and sessions of its own."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from local.database import prepare
+from local.postgres import SUPERUSER, Postgres
+from tests.sql.people import Connection
+from tests.sql.runs import Run, new_run
+
+PROJECT = Path(__file__).parents[2] / "supabase"
+
+Connect = Callable[[str], Connection]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The Supabase project under test."""
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A hosted Supabase's look-alike with the migrations applied."""
+    with Postgres(tmp_path_factory.mktemp("postgres") / "data", free_port()) as postgres:
+        prepare(postgres.dsn(), PROJECT)
+        yield postgres
+
+
+@pytest.fixture
+def connect(server: Postgres) -> Iterator[Connect]:
+    """Opens connections as a role, in autocommit; they are closed after the test."""
+    with ExitStack() as stack:
+        yield lambda role: stack.enter_context(psycopg.connect(server.dsn(role), autocommit=True))
+
+
+@pytest.fixture
+def admin(connect: Connect) -> Connection:
+    """The superuser, for arranging and for looking."""
+    return connect(SUPERUSER)
+
+
+@pytest.fixture
+def rest(connect: Connect) -> Connection:
+    """A connection of PostgREST's: it may become anon, authenticated, service_role or runner, and is nothing itself."""
+    return connect("authenticator")
+
+
+@pytest.fixture
+def run(rest: Connection, admin: Connection) -> Run:
+    """A run that waits for its runner."""
+    return new_run(rest, admin)
