@@ -15,7 +15,6 @@ from uuid import UUID
 
 import jwt
 import structlog
-from sse_starlette import ServerSentEvent
 
 from functions.errors import NotAuthenticated
 from functions.identity import Caller
@@ -27,14 +26,14 @@ from sandstream.events import Event
 from sandstream.watch import watch
 
 TAIL_EVENTS = 1000
-PAGE_EVENTS = 500
+PAGE_EVENTS = 1000
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One event as it goes out: encoded once, for all readers."""
+    """One event as an SSE message: encoded once, for all readers."""
 
     seq: int
     message: bytes
@@ -115,10 +114,8 @@ class Streams:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def follow(
-        self, caller: Caller, session_id: UUID, after: int, last_seq: int
-    ) -> AsyncIterator[ServerSentEvent]:
-        """The session's events after `after`, each once, in order; ends after the terminal one.
+    async def follow(self, caller: Caller, session_id: UUID, after: int, last_seq: int) -> AsyncIterator[bytes]:
+        """The session's events after `after`, each once, in order, as SSE messages; ends after the terminal one.
 
         The caller has been shown to see the session, and `last_seq` was the end of its log then. Ends early when the
         caller's token expires: a client goes on from its last id with a new one.
@@ -126,23 +123,21 @@ class Streams:
         key = (caller.owner, session_id)
         tail = self._join(key, caller.token, last_seq)
         try:
-            async for line in self._lines(tail, caller, session_id, after):
-                yield ServerSentEvent(data=line.message.decode(), id=str(line.seq))
+            async for lines in self._batches(tail, caller, session_id, after):
+                yield b"".join(line.message for line in lines)
         finally:
             self._leave(key, tail)
 
-    async def _lines(self, tail: Tail, caller: Caller, session_id: UUID, after: int) -> AsyncIterator[Line]:
+    async def _batches(self, tail: Tail, caller: Caller, session_id: UUID, after: int) -> AsyncIterator[list[Line]]:
         position = after
         while True:
             lines = tail.since(position)
             if lines is None:
                 lines = await self._read(caller, session_id, position)
-            for line in lines:
-                yield line
-                position = line.seq
             if lines:
-                continue
-            if tail.ended or not await tail.growth(position, expiry(caller.token)):
+                yield lines
+                position = lines[-1].seq
+            elif tail.ended or not await tail.growth(position, expiry(caller.token)):
                 return
 
     async def _read(self, caller: Caller, session_id: UUID, after: int) -> list[Line]:
@@ -177,8 +172,8 @@ class Streams:
 
 
 def encode(event: Event) -> Line:
-    """An event as its line."""
-    return Line(event.seq, event.model_dump_json().encode())
+    """An event as its line. JSON has no raw newline, so the data is one line of the message."""
+    return Line(event.seq, b"id: %d\ndata: %b\n\n" % (event.seq, event.model_dump_json().encode()))
 
 
 def expiry(token: str) -> float:

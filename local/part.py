@@ -1,0 +1,41 @@
+"""Serves one part of the stack: `python -m local.part MODULE:FACTORY FD PARENT`.
+
+The listening socket is inherited, so its address was known before this process existed, and clients that connect
+meanwhile wait instead of being refused.
+"""
+
+import socket
+import sys
+
+import uvicorn
+
+from local.lifeline import die_with_parent
+
+SHUTDOWN_SECONDS = 3
+# The longest header block of a request: SSE and PostgREST URLs are long, nothing else is.
+MAX_HEADER_BYTES = 65_536
+
+
+def main() -> None:
+    """Serves until SIGTERM, or until the parent dies."""
+    factory, fd, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    die_with_parent(parent)
+    config = uvicorn.Config(
+        factory,
+        factory=True,
+        lifespan="on",
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ws_max_size=16 * 1024 * 1024,
+    )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""The whole product on one machine: Postgres, Supabase, E2B and the endpoints, each a process, each on a free port.
+
+Every listening socket is bound here before the first process starts, so that all addresses are known from the
+beginning. Each process is ended by its id; if this one is killed, the kernel ends them.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from local.database import prepare
+from local.postgres import Postgres
+
+PROJECT = Path(__file__).resolve().parent.parent
+READY_SECONDS = 60.0
+STOP_SECONDS = 10.0
+POLL_SECONDS = 0.02
+# What a part may see of this process's environment; the rest is nobody's business but the user's.
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "COVERAGE_PROCESS_START")
+
+
+class StackError(RuntimeError):
+    """A part did not come up; the message ends with the end of its log."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The deployment's secrets, made anew for each stack."""
+
+    signing_key: str
+    jwt_secret: str
+    publishable_key: str
+    secret_key: str
+    e2b_api_key: str
+
+    @classmethod
+    def generate(cls) -> "Keys":
+        """Random ones."""
+        private = ec.generate_private_key(ec.SECP256R1())
+        jwk = jwt.algorithms.ECAlgorithm.to_jwk(private, as_dict=True)
+        return cls(
+            signing_key=json.dumps({**jwk, "kid": secrets.token_hex(8), "alg": "ES256", "use": "sig"}),
+            jwt_secret=secrets.token_hex(32),
+            publishable_key=f"sb_publishable_{secrets.token_urlsafe(24)}",
+            secret_key=f"sb_secret_{secrets.token_urlsafe(24)}",
+            e2b_api_key=f"e2b_{secrets.token_hex(20)}",
+        )
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """What a script needs to use the stack. `models_url` is null: this stack has no models yet."""
+
+    api_url: str
+    supabase_url: str
+    publishable_key: str
+    secret_key: str
+    e2b_api_url: str
+    e2b_api_key: str
+    models_url: str | None = None
+
+
+class Part:
+    """One process of the stack, and the socket that it serves, which outlives it."""
+
+    def __init__(self, name: str, factory: str, logs: Path) -> None:
+        self.name = name
+        self.socket = listening()
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self._factory = factory
+        self._log = logs / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process's id. Raises StackError when it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            raise StackError(f"{self.name} is not running: {self.log_tail()}")
+        return self._process.pid
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Starts it; requests may be sent at once."""
+        fd = self.socket.fileno()
+        command = [sys.executable, "-m", "local.part", self._factory, str(fd), str(os.getpid())]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 our own interpreter and module
+                command, cwd=PROJECT, env=dict(environment), pass_fds=[fd], stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def wait_until_ready(self, path: str) -> None:
+        """Returns once `path` answers. Raises StackError when the process ends or stays silent."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and self.pid:
+            try:
+                httpx.get(f"{self.url}{path}", timeout=READY_SECONDS)
+            except httpx.TransportError:
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+        raise StackError(f"{self.name} does not answer: {self.log_tail()}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Ends it, with SIGKILL in the end; returns when it is gone."""
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def log_tail(self) -> str:
+        """The end of its log."""
+        return self._log.read_text(errors="replace")[-3000:] if self._log.exists() else ""
+
+
+class Stack:
+    """A running stack. Made by `running`."""
+
+    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+        self.root = root
+        self.keys = Keys.generate()
+        logs = root / "logs"
+        logs.mkdir()
+        self._environment = environment
+        self._isolation = environment.get("SANDBOX_ISOLATION", "bubblewrap")
+        self.postgres = Postgres(root / "postgres", free_port())
+        self.supabase = Part("supabase", "local.supabase:create_app", logs)
+        self.e2b = Part("e2b", "local.e2b:create_app", logs)
+        self.api = Part("api", "local.api:create_app", logs)
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where everything is."""
+        return Addresses(
+            api_url=self.api.url,
+            supabase_url=self.supabase.url,
+            publishable_key=self.keys.publishable_key,
+            secret_key=self.keys.secret_key,
+            e2b_api_url=self.e2b.url,
+            e2b_api_key=self.keys.e2b_api_key,
+        )
+
+    def start(self) -> None:
+        """Starts the parts side by side; returns when all of them answer. Raises StackError, PostgresError."""
+        self.e2b.start(self.e2b_environment())
+        self.api.start(self.api_environment())
+        self.postgres.start()
+        prepare(self.postgres.dsn(), PROJECT / "supabase")
+        self.supabase.start(self.supabase_environment())
+        self.supabase.wait_until_ready("/auth/v1/health")
+        self.e2b.wait_until_ready("/health")
+        self.api.wait_until_ready("/healthz")
+
+    def stop(self) -> None:
+        """Ends everything, sandboxes first, so that none of them is left to write."""
+        for part in (self.e2b, self.api, self.supabase):
+            part.stop()
+            part.socket.close()
+        self.postgres.stop()
+
+    def supabase_environment(self) -> dict[str, str]:
+        """The settings of the Supabase part."""
+        return {
+            **self._base(),
+            "LOCAL_DATABASE_URL": self.postgres.dsn(),
+            "LOCAL_SUPABASE_URL": self.supabase.url,
+            "LOCAL_SIGNING_KEY": self.keys.signing_key,
+            "LOCAL_JWT_SECRET": self.keys.jwt_secret,
+            "LOCAL_PUBLISHABLE_KEY": self.keys.publishable_key,
+            "LOCAL_SECRET_KEY": self.keys.secret_key,
+        }
+
+    def e2b_environment(self) -> dict[str, str]:
+        """The settings of the E2B part."""
+        return {
+            **self._base(),
+            "LOCAL_E2B_API_KEY": self.keys.e2b_api_key,
+            "LOCAL_E2B_URL": self.e2b.url,
+            "LOCAL_SANDBOX_ROOT": str(self.root / "sandboxes"),
+            "SANDBOX_ISOLATION": self._isolation,
+        }
+
+    def api_environment(self) -> dict[str, str]:
+        """The settings of the endpoints: the ones that a deployment has, with this stack's addresses."""
+        return {
+            **self._base(),
+            "SANDSTREAM_URL": self.api.url,
+            "SUPABASE_URL": self.supabase.url,
+            "SUPABASE_PUBLISHABLE_KEY": self.keys.publishable_key,
+            "SUPABASE_SECRET_KEY": self.keys.secret_key,
+            "RUN_TOKEN_KEY": self.keys.signing_key,
+            "E2B_API_KEY": self.keys.e2b_api_key,
+            "E2B_API_URL": self.e2b.url,
+            "E2B_SANDBOX_URL": self.e2b.url,
+            # Without isolation there is no gate either, so nothing could add the run token on the way.
+            **({"CREDENTIALS": "env"} if self._isolation == "none" else {}),
+            **{name: value for name, value in self._environment.items() if name in OVERRIDES},
+        }
+
+    def _base(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name in PASSED_ON}
+
+
+# Settings of the endpoints that may be tried out on the local stack by setting them.
+OVERRIDES = (
+    "CREDENTIALS",
+    "E2B_TEMPLATE",
+    "EGRESS_ALLOW",
+    "LOG_LEVEL",
+    "MAX_SANDBOX_DURATION",
+    "SANDBOX_MARGIN_SECONDS",
+)
+
+
+@contextmanager
+def running(environment: Mapping[str, str]) -> Iterator[Stack]:
+    """A stack in a temporary directory; both are gone afterwards. Raises StackError, PostgresError."""
+    root = Path(tempfile.mkdtemp(prefix="sandstream-"))
+    with ExitStack() as cleanup:
+        cleanup.callback(shutil.rmtree, root, ignore_errors=True)
+        stack = Stack(root, environment)
+        cleanup.callback(stack.stop)
+        stack.start()
+        yield stack
+
+
+def demo_user(addresses: Addresses) -> str:
+    """Signs a fresh user up and returns their token. Raises StackError when Auth refuses."""
+    credentials = {"email": f"demo-{secrets.token_hex(4)}@sandstream.test", "password": secrets.token_urlsafe(16)}
+    answer = httpx.post(
+        f"{addresses.supabase_url}/auth/v1/signup", json=credentials, headers={"apikey": addresses.publishable_key}
+    )
+    if answer.status_code != httpx.codes.OK:
+        raise StackError(f"sign-up failed: {answer.status_code} {answer.text}")
+    return str(answer.json()["access_token"])
+
+
+def described(addresses: Addresses, user_token: str) -> str:
+    """One line of JSON, for scripts."""
+    return json.dumps({**asdict(addresses), "user_token": user_token})
+
+
+def listening() -> socket.socket:
+    """A socket that listens on a free port of loopback."""
+    found = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    # Accepted sockets inherit it; without it each piece of a streamed answer waits for a delayed ACK.
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    found.set_inheritable(True)
+    return found
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, for a server that binds it itself."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,90 @@
+"""What tests of every area share: one local stack per test process, and people who use it."""
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from local.stack import Stack, running
+from sandstream.client import Sandstream
+
+CANARY_MODEL_KEY = "sk-ant-canary-not-a-real-key-0123456789"
+
+
+@dataclass(frozen=True)
+class Person:
+    """A signed-up user of a stack: their token, and the endpoints and the tables as they see them."""
+
+    stack: Stack
+    token: str
+    id: UUID
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def client(self) -> Sandstream:
+        """The product's own client."""
+        return Sandstream(self.stack.api.url, self.token)
+
+    def endpoints(self) -> httpx.AsyncClient:
+        """The endpoints, by plain HTTP."""
+        return httpx.AsyncClient(base_url=self.stack.api.url, headers=self.headers, timeout=60)
+
+    def tables(self) -> httpx.AsyncClient:
+        """Supabase's REST, as this user."""
+        headers = {**self.headers, "apikey": self.stack.keys.publishable_key}
+        return httpx.AsyncClient(base_url=f"{self.stack.supabase.url}/rest/v1", headers=headers, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The whole product on this machine, from nothing, once per test process; a model key is in its environment."""
+    os.environ["ANTHROPIC_API_KEY"] = os.environ["OPENAI_API_KEY"] = CANARY_MODEL_KEY
+    with running({}) as started:
+        yield started
+
+
+async def sign_up(stack: Stack) -> Person:
+    """A fresh user."""
+    credentials = {"email": f"{secrets.token_hex(6)}@people.test", "password": secrets.token_urlsafe(12)}
+    async with httpx.AsyncClient(timeout=60) as http:
+        answer = await http.post(
+            f"{stack.supabase.url}/auth/v1/signup", json=credentials, headers={"apikey": stack.keys.publishable_key}
+        )
+    answer.raise_for_status()
+    session: dict[str, Any] = answer.json()
+    return Person(stack, session["access_token"], UUID(session["user"]["id"]))
+
+
+@pytest.fixture
+async def owner(stack: Stack) -> Person:
+    """Who submits."""
+    return await sign_up(stack)
+
+
+@pytest.fixture
+async def stranger(stack: Stack) -> Person:
+    """Somebody else."""
+    return await sign_up(stack)
+
+
+@pytest.fixture
+async def client(owner: Person) -> AsyncIterator[Sandstream]:
+    """The owner's client."""
+    async with owner.client() as made:
+        yield made
+
+
+@pytest.fixture
+async def service(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    """Supabase's REST with the secret key: what the control plane sees."""
+    key = stack.keys.secret_key
+    headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=f"{stack.supabase.url}/rest/v1", headers=headers, timeout=60) as http:
+        yield http
