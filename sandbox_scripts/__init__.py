@@ -1,0 +1,1 @@
+"""The runner: uploaded whole into the sandbox, standard library only, imports nothing of ours."""

@@ -1,0 +1,165 @@
+"""Redaction: no secret gets through, wherever the stream is cut, and nothing else is touched."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.parse
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox_scripts.redact import KINDS, Redactor, literal_forms, redact_text
+
+# Put together here, so that no scanner takes this file for a leak.
+SAMPLES = {
+    "anthropic_key": "sk-" + "ant-api03-" + "Ab1_" * 20,
+    "openai_key": "sk-" + "proj-" + "x1Y2" * 10,
+    "github_token": "gh" + "p_" + "a1B2" * 9,
+    "gitlab_token": "gl" + "pat-" + "a1B2" * 5,
+    "aws_access_key": "AK" + "IA" + "ABCD1234EFGH5678",
+    "slack_token": "xo" + "xb-" + "123456789012-abcdefABCDEF",
+    "stripe_key": "sk_" + "live_" + "a1B2c3D4" * 3,
+    "supabase_key": "sb_" + "secret_" + "a1B2c3D4_e5F6g7H8",
+    "e2b_key": "e2" + "b_" + "0123456789abcdef" * 3,
+    "google_key": "AI" + "za" + "a1B2c" * 7,
+    "huggingface_token": "h" + "f_" + "aBcD" * 9,
+    "npm_token": "np" + "m_" + "a1B2" * 9,
+    "jwt": "ey" + "JhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0In0." + "c2lnbmF0dXJlLWhlcmU",
+    "private_key": "-----BEGIN RSA "
+    + "PRIVATE KEY-----\n"
+    + "MIIEabc+/9\n" * 30
+    + "-----END RSA "
+    + "PRIVATE KEY-----",
+}
+VALUE = "correct horse/battery+staple=é"
+FORMS = literal_forms([VALUE, "hunter2"])
+
+
+def streamed(raw: bytes, cuts: list[int], forms: list[bytes] = FORMS) -> bytes:
+    """Feed a stream as a tail does: what is not consumed comes again with more behind it."""
+    redactor, shown, offset = Redactor(forms), b"", 0
+    for border in [*sorted(cuts), len(raw)]:
+        cut = redactor.cut(raw[offset:border])
+        shown, offset = shown + cut.text, offset + cut.consumed
+    return shown + redactor.cut(raw[offset:], end=True).text
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_each_kind_is_known(kind: str) -> None:
+    """Every service's key is replaced by its kind, in quotes, after = and in a URL."""
+    secret = SAMPLES[kind]
+    text = f'key="{secret}" x={secret}\nhttps://h/?k={secret} end'
+    assert redact_text(text, []) == text.replace(secret, f"[redacted:{kind}]")
+
+
+def test_every_kind_has_a_sample() -> None:
+    """A kind without a sample would be a kind without a test."""
+    assert {kind.name for kind in KINDS} | {"private_key"} == set(SAMPLES)
+
+
+def test_an_aws_secret_is_known_by_its_name() -> None:
+    """Forty characters are no secret by themselves; after that name they are."""
+    key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    assert redact_text(f"AWS_SECRET_ACCESS_KEY={key}\n", []) == "AWS_SECRET_ACCESS_KEY=[redacted:aws_secret_key]\n"
+    assert redact_text(f"sha={key}\n", []) == f"sha={key}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-circle-fade-dot-animation-long-name here",
+        "task: risk-free, desk-top, eyJust words",
+        "npm_config_cache=/tmp hf_hub AKIA sk- ghp_ -----BEGIN CERTIFICATE-----",
+        'if "-----BEGIN RSA PRIVATE KEY-----" in text: pass',
+        "sb_publishable_abcdefghijklmnopqrst",
+        "日本語 — ordinary text… 100 %",
+    ],
+)
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    """What only resembles a key stays readable."""
+    assert redact_text(text, FORMS) == text
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        VALUE,
+        urllib.parse.quote(VALUE, safe=""),
+        urllib.parse.quote(VALUE),
+        urllib.parse.quote_plus(VALUE),
+        json.dumps(VALUE)[1:-1],
+        VALUE.encode().hex(),
+    ],
+)
+def test_a_value_is_found_in_each_of_its_forms(form: str) -> None:
+    """As it is, URL-encoded, as JSON writes it, in hex."""
+    assert redact_text(f"a {form} b", FORMS) == "a [redacted:value] b"
+
+
+@given(before=st.binary(max_size=7), after=st.binary(max_size=7), urlsafe=st.booleans())
+def test_a_value_inside_base64_is_found_at_every_alignment(before: bytes, after: bytes, urlsafe: bool) -> None:
+    """`user:secret` in a Basic header gives the secret away just as well."""
+    encode = base64.urlsafe_b64encode if urlsafe else base64.b64encode
+    text = encode(before + VALUE.encode() + after).decode()
+    shown = redact_text(text, FORMS)
+    assert "[redacted:value]" in shown
+    assert len(shown.replace("[redacted:value]", "")) <= len(encode(before + b"xx" + after)) + 4
+
+
+SECRETS = st.sampled_from([*SAMPLES.values(), VALUE, "hunter2"])
+PROSE = st.text('abc sk-eyJ.=_/é日\n"-', max_size=12)
+
+
+@settings(max_examples=400, deadline=None)
+@given(parts=st.lists(PROSE | SECRETS.map(lambda s: f" {s} "), max_size=6), data=st.data())
+def test_where_the_stream_is_cut_makes_no_difference(parts: list[str], data: st.DataObject) -> None:
+    """The text is the same for every way of cutting, and holds no secret."""
+    raw = "".join(parts).encode()
+    cuts = data.draw(st.lists(st.integers(0, len(raw)), max_size=12))
+    shown = streamed(raw, cuts)
+    assert shown == Redactor(FORMS).cut(raw, end=True).text
+    for secret in [*SAMPLES.values(), VALUE, "hunter2"]:
+        assert secret.encode() not in shown
+
+
+@given(raw=st.binary(max_size=60), data=st.data())
+def test_any_bytes_come_out_whole(raw: bytes, data: st.DataObject) -> None:
+    """Bytes without a secret pass unchanged, however they are cut, valid UTF-8 or not."""
+    cuts = data.draw(st.lists(st.integers(0, len(raw)), max_size=12))
+    assert streamed(raw, cuts, []) == raw
+
+
+@pytest.mark.parametrize("secret", [*SAMPLES.values(), VALUE])
+def test_a_secret_that_pauses_in_the_middle_is_redacted_from_both_sides(secret: str) -> None:
+    """When no more can be waited for, the beginning is redacted, and so is the rest when it comes."""
+    raw = secret.encode()
+    middle = 40 if secret == SAMPLES["private_key"] else len(raw) // 2
+    redactor = Redactor(FORMS)
+    first = redactor.cut(b"x " + raw[:middle], force=True)
+    assert first.consumed == middle + 2
+    second = redactor.cut(raw[middle : middle + 3])
+    third = redactor.cut(raw[middle + second.consumed :] + b'" y\n', end=True)
+    shown = first.text + second.text + third.text
+    assert shown.startswith(b"x [redacted:")
+    assert shown.endswith(b'" y\n')
+    assert raw[:middle] not in shown
+    assert raw[middle:] not in shown
+    assert len(shown) < 60
+
+
+def test_ordinary_output_is_not_held_back() -> None:
+    """A prompt, a progress bar or half a line is shown at once."""
+    for text in (b"Password: ", b"........", b"50%", b"compiling foo.rs"):
+        assert Redactor(FORMS).cut(text).consumed == len(text)
+
+
+def test_short_values_are_not_redacted() -> None:
+    """A value of three letters would redact half the output."""
+    assert redact_text("yes or no", literal_forms(["yes", ""])) == "yes or no"
+
+
+def test_a_value_that_ends_with_its_own_beginning_is_not_cut() -> None:
+    """`abcab` at the border: its last two letters could begin another one, so it waits whole."""
+    assert streamed(b"x abcab y", [7], literal_forms(["abcab"])) == b"x [redacted:value] y"
