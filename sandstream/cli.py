@@ -1,0 +1,225 @@
+"""`sandstream`: submit, watch and cancel from a terminal; the local stack and the demo.
+
+Against a deployment: SANDSTREAM_URL and SANDSTREAM_KEY (a user's access token).
+"""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sandstream import demo as demonstration
+from sandstream.client import Sandstream
+from sandstream.errors import SandstreamError
+from sandstream.render import line
+from sandstream.up import LocalStack, local_stack
+from sandstream.wire import Command, Run
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+Url = Annotated[str, typer.Option(envvar="SANDSTREAM_URL", help="Base URL of the endpoints.")]
+Key = Annotated[str, typer.Option(envvar="SANDSTREAM_KEY", help="Access token of a signed-in Supabase user.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")]
+
+# What a run's end means for the shell. 130 is what a shell says of a program that was interrupted.
+EXIT_CODES = {"succeeded": 0, "failed": 1, "timed_out": 1, "lost": 1, "cancelled": 130}
+
+
+@app.command()
+def up(json_line: Annotated[bool, typer.Option("--json", help="One JSON line, for scripts.")] = False) -> None:
+    """Start the local stack, print its URLs and keys, and stay until Ctrl-C."""
+    with stopping(), failing_cleanly(), local_stack() as stack:
+        if json_line:
+            sys.stdout.write(stack.model_dump_json() + "\n")
+            sys.stdout.flush()
+        else:
+            out.print(addresses(stack))
+        while True:
+            signal.pause()
+
+
+@app.command()
+def demo() -> None:
+    """Run the main job on a local stack of its own: submit a plan, watch it live, check every event."""
+    with stopping(), failing_cleanly(), local_stack() as stack:
+        out.print(Text(f"local stack at {stack.api_url}", style="dim"))
+        held = asyncio.run(with_client(stack.api_url, stack.user_token, lambda client: demonstration.run(out, client)))
+    raise typer.Exit(0 if held else 1)
+
+
+@app.command(name="run")
+def run_(
+    url: Url,
+    key: Key,
+    command: Annotated[list[str] | None, typer.Argument(help="A command, after `--`.")] = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help='A plan: {"commands": [{"command": …}]}.')] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the ids and do not watch.")] = False,
+    json_lines: JsonLines = False,
+) -> None:
+    """Submit a command or a plan and watch it; the exit code says how it ended."""
+    plan = read_plan(command or [], file)
+
+    async def submit(client: Sandstream) -> int:
+        accepted = await client.submit(**plan)
+        if detach:
+            out.print_json(data={"run_id": str(accepted.id), "session_id": str(accepted.session_id)})
+            return 0
+        await show(client, accepted, json_lines)
+        return EXIT_CODES.get((await client.run(accepted.id)).status, 1)
+
+    finish(url, key, submit)
+
+
+@app.command()
+def watch(
+    url: Url,
+    key: Key,
+    session: Annotated[str, typer.Argument(help="A session's id.")],
+    after: Annotated[int, typer.Option(help="Start after this seq.")] = 0,
+    json_lines: JsonLines = False,
+) -> None:
+    """Watch a session's events, each once, in order, until it is at rest."""
+
+    async def follow(client: Sandstream) -> int:
+        begun = None
+        async for event in client.watch(session, after=after):
+            begun = begun or event.created_at
+            emit(event.model_dump_json() if json_lines else line(event, begun))
+        return 0
+
+    finish(url, key, follow)
+
+
+@app.command()
+def cancel(url: Url, key: Key, run: Annotated[str, typer.Argument(help="A run's id.")]) -> None:
+    """Ask a live run to stop."""
+
+    async def ask(client: Sandstream) -> int:
+        asked = await client.cancel(run)
+        out.print(Text(f"asked run {asked.id} to stop; it is {asked.status}"))
+        return 0
+
+    finish(url, key, ask)
+
+
+@app.command()
+def sessions(url: Url, key: Key, limit: Annotated[int, typer.Option(min=1, max=1000)] = 20) -> None:
+    """List sessions, newest first."""
+
+    async def listing(client: Sandstream) -> int:
+        table = Table(box=None, padding=(0, 2))
+        for heading in ("session", "status", "events", "created", "title"):
+            table.add_column(heading)
+        for found in (await client.sessions(limit=limit)).data:
+            created = found.created_at.astimezone().isoformat(sep=" ", timespec="seconds")
+            table.add_row(str(found.id), found.status, str(found.last_seq), created, Text(found.title or ""))
+        out.print(table)
+        return 0
+
+    finish(url, key, listing)
+
+
+def read_plan(command: list[str], file: Path | None) -> dict[str, Any]:
+    """The arguments of `submit`: from the words after `--`, or from a file. Ends the program when there is neither."""
+    if file is not None and not command:
+        with failing_cleanly():
+            return parse_plan(file)
+    if command and file is None:
+        return {"commands": [Command(command=" ".join(command))]}
+    fail("give a command after `--`, or a plan with -f")
+
+
+def parse_plan(file: Path) -> dict[str, Any]:
+    """A plan file as `submit` takes it. Raises SandstreamError for what is no plan."""
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8"))
+        commands = [Command(**command) for command in plan.pop("commands")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SandstreamError(f"{file} is not a plan: {error}") from error
+    return {"commands": commands, **plan}
+
+
+async def show(client: Sandstream, accepted: Run, json_lines: bool) -> None:
+    """Prints a run's session as it happens. Ctrl-C asks the run to stop, once."""
+    async for event in client.watch(accepted.session_id):
+        if event.run_id in (None, accepted.id):
+            emit(event.model_dump_json() if json_lines else line(event, accepted.created_at))
+
+
+def emit(shown: str | Text) -> None:
+    """JSON goes out as it is; everything else through rich."""
+    if isinstance(shown, str):
+        sys.stdout.write(shown + "\n")
+        sys.stdout.flush()
+    else:
+        out.print(shown, soft_wrap=False)
+
+
+def addresses(stack: LocalStack) -> Table:
+    """Every URL and key, with the name that scripts know it by."""
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, value in stack.model_dump().items():
+        table.add_row(name, Text(value or "(none yet)", overflow="fold"))
+    return table
+
+
+async def with_client(url: str, key: str, use: Callable[[Sandstream], Awaitable[Any]]) -> Any:
+    """What `use` answers, given a client."""
+    async with Sandstream(url, key) as client:
+        return await use(client)
+
+
+def finish(url: str, key: str, use: Callable[[Sandstream], Coroutine[Any, Any, int]]) -> NoReturn:
+    """Runs it, and ends the program with the code that it answers."""
+    with stopping(), failing_cleanly():
+        code = asyncio.run(with_client(url, key, use))
+    raise typer.Exit(code)
+
+
+class failing_cleanly:  # noqa: N801 reads as a sentence after `with`
+    """Says what went wrong in one line, and exits with 1; Ctrl-C exits with 130."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            raise typer.Exit(130) from None
+        if isinstance(error, SandstreamError | TimeoutError):
+            fail(str(error) or "it took too long")
+
+
+class stopping:  # noqa: N801 reads as a sentence after `with`
+    """SIGTERM and SIGHUP end the program as Ctrl-C does: with its clean-up."""
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ValueError):
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """What Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit code 1."""
+    err.print(Text(message, style="red"))
+    raise typer.Exit(1)

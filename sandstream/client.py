@@ -1,0 +1,169 @@
+"""The client: submit work over HTTPS, watch it over Supabase."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+import httpx
+
+from sandstream.access import SupabaseAccess, Tokens
+from sandstream.endpoints import Endpoints
+from sandstream.events import Event
+from sandstream.log import http_client
+from sandstream.signin import Anonymous, Password, SignedIn
+from sandstream.watch import WatchSettings, watch
+from sandstream.wire import Command, Config, Page, Run, Session, timings
+
+REQUEST_SECONDS = 60.0
+
+Credentials = str | Callable[[], Awaitable[str]] | Password | Anonymous
+
+
+class Sandstream:
+    """A deployment, as one caller. An async context manager.
+
+    `credentials` is a Supabase access token, an async function that gives the current one, or who is to sign in.
+    Every method raises RefusedError (see errors.py for its kinds) when the answer is no, and UnavailableError when
+    there was none after several attempts. `timeout` is for one attempt, in seconds.
+    """
+
+    def __init__(self, url: str, credentials: Credentials, *, timeout: float = REQUEST_SECONDS) -> None:
+        self._credentials = credentials
+        self._config: Config | None = None
+        self._signed_in: SignedIn | None = None
+        self._endpoints = Endpoints(url, Tokens(self.token), timeout=timeout)
+        # Made by the first watch: a client's TLS context costs tens of milliseconds.
+        self._supabase: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._signed_in is not None:
+            await self._signed_in.close()
+        if self._supabase is not None:
+            await self._supabase.aclose()
+        await self._endpoints.close()
+
+    async def config(self) -> Config:
+        """Where the deployment's Supabase is."""
+        if self._config is None:
+            self._config = Config.model_validate_json((await self._endpoints.open("/v1/config")).content)
+        return self._config
+
+    async def token(self) -> str:
+        """The caller's current access token; signs in when that is still to be done."""
+        if isinstance(self._credentials, str):
+            return self._credentials
+        if not isinstance(self._credentials, Password | Anonymous):
+            return await self._credentials()
+        if self._signed_in is None:
+            config = await self.config()
+            self._signed_in = self._signed_in or SignedIn(config, self._credentials)
+        return await self._signed_in.token()
+
+    async def submit(
+        self,
+        commands: Sequence[Command | str],
+        *,
+        session_id: UUID | str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        egress: Sequence[str] | None = None,
+        timeout: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a plan of commands, in a new session or in an idle one. `timeout` is the whole run's, in seconds.
+
+        However often the request must be repeated, one run comes of it. Raises ConflictError for a busy session and
+        for an idempotency key that was used for something else.
+        """
+        plan = [Command(command=command) if isinstance(command, str) else command for command in commands]
+        body = {
+            "commands": [command.model_dump(exclude_none=True) for command in plan],
+            "session_id": str(session_id) if session_id else None,
+            "title": title,
+            "metadata": dict(metadata) if metadata is not None else None,
+            "egress": list(egress) if egress is not None else None,
+            "timeout": timeout,
+        }
+        given = {name: value for name, value in body.items() if value is not None}
+        answer = await self._endpoints.call("POST", "/v1/runs", body=given, key=idempotency_key or _new_key())
+        return Run.model_validate({**answer.json(), "timings_ms": timings(answer.headers.get("Server-Timing", ""))})
+
+    async def run(self, run_id: UUID | str) -> Run:
+        """The run as it stands. Raises NotFoundError."""
+        answer = await self._endpoints.call("GET", f"/v1/runs/{run_id}")
+        return Run.model_validate_json(answer.content)
+
+    async def cancel(self, run_id: UUID | str, *, idempotency_key: str | None = None) -> Run:
+        """Ask a run to stop; it has stopped when its log says so. Raises NotFoundError, ConflictError once it ended."""
+        key = idempotency_key or _new_key()
+        answer = await self._endpoints.call("POST", f"/v1/runs/{run_id}/cancel", key=key)
+        return Run.model_validate_json(answer.content)
+
+    async def sessions(self, limit: int = 20, after: str | None = None) -> Page[Session]:
+        """The caller's sessions, newest first; `after` is the page before's `next_cursor`."""
+        params = {"limit": limit} | ({"after": after} if after else {})
+        answer = await self._endpoints.call("GET", "/v1/sessions", params=params)
+        return Page[Session].model_validate_json(answer.content)
+
+    async def session(self, session_id: UUID | str) -> Session:
+        """One session. Raises NotFoundError."""
+        answer = await self._endpoints.call("GET", f"/v1/sessions/{session_id}")
+        return Session.model_validate_json(answer.content)
+
+    async def events(self, session_id: UUID | str, after: int = 0, limit: int = 500) -> Page[Event]:
+        """A page of the log: the first events past `after`. Raises NotFoundError."""
+        params = {"after": after, "limit": limit}
+        answer = await self._endpoints.call("GET", f"/v1/sessions/{session_id}/events", params=params)
+        return Page[Event].model_validate_json(answer.content)
+
+    async def watch(
+        self,
+        session_id: UUID | str,
+        after: int = 0,
+        *,
+        follow: bool = False,
+        deadline: float | None = None,
+        settings: WatchSettings | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Each event past `after` exactly once, in order, live, until the session is at rest; see `watch.watch`."""
+        config = await self.config()
+        self._supabase = self._supabase or http_client(config.supabase_url)
+        access = SupabaseAccess(config.supabase_url, config.publishable_key, self.token, self._supabase)
+        events = watch(access, session_id, after, follow=follow, deadline=deadline, settings=settings)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+    async def result(self, run: Run | UUID | str) -> Run:
+        """The run once it has ended, however it ended. Raises NotFoundError."""
+        current = await self.run(run.id if isinstance(run, Run) else run)
+        while not current.has_ended:
+            # The length of the log is read before the status: an end that comes in between is seen in one of them.
+            seq = (await self.session(current.session_id)).last_seq
+            current = await self.run(current.id)
+            if not current.has_ended:
+                await self._until_end(current, seq)
+        return current
+
+    async def _until_end(self, run: Run, after: int) -> None:
+        async with contextlib.aclosing(self.watch(run.session_id, after)) as events:
+            async for event in events:
+                if event.run_id == run.id and event.type in _ENDS:
+                    return
+
+
+_ENDS = frozenset(f"run.{status}" for status in ("succeeded", "failed", "cancelled", "timed_out", "lost"))
+
+
+def _new_key() -> str:
+    return uuid.uuid4().hex

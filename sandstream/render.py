@@ -1,0 +1,89 @@
+"""Events as lines for people. Pure: an event in, a rich Text out, with nothing of its content taken for markup."""
+
+from datetime import datetime
+from typing import Any
+
+from rich.text import Text
+
+from sandstream.events import Event
+
+STYLES = {
+    "command.output": "default",
+    "command.started": "bold cyan",
+    "command.completed": "cyan",
+    "command.retrying": "yellow",
+    "run.succeeded": "bold green",
+    "run.failed": "bold red",
+    "run.cancelled": "bold yellow",
+    "run.timed_out": "bold red",
+    "run.lost": "bold red",
+    "session.error": "bold red",
+}
+MAX_LINE = 160
+
+
+def line(event: Event, since: datetime) -> Text:
+    """`seq  +seconds  type  what happened`, one line."""
+    seconds = (event.created_at - since).total_seconds()
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(f"{event.seq:>5} ", style="dim")
+    text.append(f"{seconds:>+8.2f}s  ", style="dim")
+    text.append(f"{event.type:<22}", style=STYLES.get(event.type, "dim"))
+    text.append(" " + summary(event.type, event.data), style=STYLES.get(event.type, "dim"))
+    return text
+
+
+def summary(type: str, data: dict[str, Any]) -> str:
+    """What an event says, in a few words; its data as it is for a type that is not known here."""
+    known = SUMMARIES.get(type)
+    words = known(data) if known else compact(data)
+    return printable(words)[:MAX_LINE]
+
+
+def printable(words: str) -> str:
+    """On one line, and with no control character that a terminal would obey."""
+    shown = words.rstrip("\n").replace("\n", " ⏎ ").replace("\t", " ")
+    return "".join(letter if letter.isprintable() else "·" for letter in shown)
+
+
+def compact(data: dict[str, Any]) -> str:
+    """`key=value` for each."""
+    return " ".join(f"{key}={value}" for key, value in data.items() if value is not None)
+
+
+def started(data: dict[str, Any]) -> str:
+    """The command, and which attempt it is."""
+    again = f" (attempt {data['attempt']})" if data.get("attempt", 1) > 1 else ""
+    return f"$ {data.get('command', '')}{again}"
+
+
+def output(data: dict[str, Any]) -> str:
+    """The text; what comes from stderr is marked."""
+    mark = "stderr: " if data.get("stream") == "stderr" else ""
+    return mark + str(data.get("text", ""))
+
+
+def completed(data: dict[str, Any]) -> str:
+    """How it ended, how long it took."""
+    end = "timed out" if data.get("timed_out") else f"exit {data.get('exit_code')}"
+    tries = f", {data['attempts']} attempts" if data.get("attempts", 1) > 1 else ""
+    return f"{end} after {data.get('duration_ms', 0) / 1000:.2f}s{tries}"
+
+
+def ended(data: dict[str, Any]) -> str:
+    """The result, or the error."""
+    return compact(data.get("error") or data.get("result") or {})
+
+
+SUMMARIES = {
+    "command.started": started,
+    "command.output": output,
+    "command.completed": completed,
+    "run.created": lambda data: compact({"kind": data.get("kind"), "limit_seconds": data.get("limit_seconds")}),
+    "run.succeeded": ended,
+    "run.failed": ended,
+    "run.cancelled": ended,
+    "run.timed_out": ended,
+    "run.lost": ended,
+    "session.error": ended,
+}

@@ -1,0 +1,1 @@
+"""The client, against the wire and against the local stack."""
