@@ -18,7 +18,7 @@ up: $(STAMP)
 	$(BIN)/sandstream up
 
 test: $(STAMP) $(NODE_STAMP)
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadscope $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -27,6 +27,8 @@ def main() -> None:
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",
+        # Otherwise every message is compressed anew for each of its receivers.
+        ws_per_message_deflate=False,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -40,7 +40,7 @@ def allows(decides: Policy, target: str, address: str = str(PUBLIC), default_por
     [
         ("packages.test", "packages.test:443", True),
         ("packages.test", "packages.test:80", True),
-        ("packages.test", "PyPI.org.:443", True),
+        ("packages.test", "Packages.Test.:443", True),
         ("packages.test", "packages.test:22", False),
         ("packages.test", "files.packages.test", False),
         ("packages.test", "packages.test.evil.example", False),

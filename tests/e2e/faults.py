@@ -1,0 +1,86 @@
+"""A proxy between the endpoints and a service, which fails as it is told. Speaks HTTP only, on loopback."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
+NOT_PASSED_ON = {"host", "content-length", "transfer-encoding", "connection", "keep-alive"}
+
+
+@dataclass
+class Fault:
+    """Fails requests whose method and path match: with a status, or with silence when that is None."""
+
+    method: str
+    path: str
+    status: int | None
+    times: int = 1_000_000
+    seen: int = 0
+
+    def strikes(self, request: Request) -> bool:
+        """True when this request is to fail."""
+        if request.method != self.method or self.path not in request.url.path or self.seen >= self.times:
+            return False
+        self.seen += 1
+        return True
+
+
+@dataclass
+class FaultProxy:
+    """Passes everything on to `target` but what its faults strike."""
+
+    target: str
+    url: str
+    faults: list[Fault] = field(default_factory=list)
+
+    async def answer(self, request: Request) -> Response:
+        """One request."""
+        for fault in self.faults:
+            if fault.strikes(request):
+                if fault.status is None:
+                    await asyncio.Event().wait()
+                return Response("{}", fault.status or 500, media_type="application/json")
+        return await self._pass_on(request)
+
+    async def _pass_on(self, request: Request) -> Response:
+        http = httpx.AsyncClient(timeout=60)
+        headers = [(name, value) for name, value in request.headers.items() if name not in NOT_PASSED_ON]
+        url = f"{self.target}{request.url.path}?{request.url.query}"
+        sent = http.build_request(request.method, url, headers=headers, content=await request.body())
+        answer = await http.send(sent, stream=True)
+
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                async for chunk in answer.aiter_raw():
+                    yield chunk
+            finally:
+                await answer.aclose()
+                await http.aclose()
+
+        kept = {name: value for name, value in answer.headers.items() if name not in NOT_PASSED_ON}
+        return StreamingResponse(body(), answer.status_code, headers=kept)
+
+
+@asynccontextmanager
+async def fault_proxy(target: str, *faults: Fault) -> AsyncIterator[FaultProxy]:
+    """A proxy on a free port while inside."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    proxy = FaultProxy(target, f"http://127.0.0.1:{listener.getsockname()[1]}", list(faults))
+    app = Starlette(routes=[Route("/{path:path}", proxy.answer, methods=METHODS)])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield proxy
+    finally:
+        server.should_exit = True
+        await serving

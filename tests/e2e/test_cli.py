@@ -1,0 +1,173 @@
+"""The command line, as a person and as a script use it."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local.stack import Stack
+from sandstream.client import Sandstream
+from tests.conftest import Person
+from tests.e2e.sandboxes import until
+
+SANDSTREAM = str(Path(sys.executable).with_name("sandstream"))
+
+
+def environment(person: Person) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "SANDSTREAM_URL": person.stack.api.url,
+        "SANDSTREAM_KEY": person.token,
+        "COLUMNS": "160",
+    }
+
+
+async def sandstream(env: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command."""
+    process = await asyncio.create_subprocess_exec(
+        SANDSTREAM, *arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_run_shows_what_happens(owner: Person) -> None:
+    """The command's output and the run's end are printed, and success is exit code 0."""
+    code, out, _ = await sandstream(environment(owner), "run", "--", "echo", "hello from the sandbox")
+    assert code == 0
+    assert "hello from the sandbox" in out
+    assert "run.succeeded" in out
+
+
+async def test_a_failed_run_is_a_failed_command(owner: Person) -> None:
+    """A script can rely on the exit code."""
+    code, out, _ = await sandstream(environment(owner), "run", "--", "exit 3")
+    assert code == 1
+    assert "run.failed" in out
+
+
+async def test_a_plan_comes_from_a_file(owner: Person, tmp_path: Path) -> None:
+    """A plan file has what the endpoint takes; --json prints events that a program can read."""
+    plan = tmp_path / "plan.json"
+    plan.write_text(
+        json.dumps({"commands": [{"command": "echo one"}, {"command": "echo two"}], "title": "from a file"})
+    )
+    code, out, _ = await sandstream(environment(owner), "run", "-f", str(plan), "--json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    _, listed, _ = await sandstream(environment(owner), "sessions")
+    assert "from a file" in listed
+
+
+async def test_watch_and_cancel(owner: Person, client: Sandstream) -> None:
+    """A detached run is watched from another terminal, and cancelled from a third."""
+    code, out, _ = await sandstream(environment(owner), "run", "--detach", "--", "echo up; sleep 300")
+    assert code == 0
+    ids = json.loads(out)
+    watching = asyncio.create_task(sandstream(environment(owner), "watch", ids["session_id"]))
+
+    async def running() -> bool | None:
+        return (await client.run(ids["run_id"])).status == "running" or None
+
+    await until(running, "the run to start")
+    code, out, _ = await sandstream(environment(owner), "cancel", ids["run_id"])
+    assert (code, "asked run" in out) == (0, True)
+    code, out, _ = await watching
+    assert code == 0
+    assert "run.cancelled" in out
+    code, _, err = await sandstream(environment(owner), "cancel", ids["run_id"])
+    assert (code, "cancelled" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run",), "give a command"),
+        (("run", "-f", "no-such-file.json"), "is not a plan"),
+        (("watch", "00000000-0000-0000-0000-000000000000"), "there is no session"),
+        (("cancel", "00000000-0000-0000-0000-000000000000"), "run not found"),
+    ],
+)
+async def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], says: str, owner: Person) -> None:
+    """Exit code 1, one line that says why, no trace."""
+    code, _, err = await sandstream(environment(owner), *arguments)
+    assert code == 1
+    assert says in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+
+
+async def test_a_bad_key_is_said(owner: Person) -> None:
+    """A token that does not hold is refused in words."""
+    code, _, err = await sandstream({**environment(owner), "SANDSTREAM_KEY": "made-up"}, "sessions")
+    assert (code, "not valid" in err) == (1, True)
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+async def test_the_demo_holds_and_leaves_nothing(tmp_path: Path) -> None:
+    """Exit code 0, every check ok; no process and no directory of it is left."""
+    env = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "160"}
+    code, out, err = await sandstream(env, "demo")
+    assert code == 0, out + err
+    assert "no gap, no repeat" in out
+    assert "FAILED" not in out
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+async def test_ctrl_c_leaves_nothing(how: signal.Signals, tmp_path: Path) -> None:
+    """Stopped in the middle of a run, the stack is taken down to the last process and directory."""
+    env = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "160"}
+    process = await asyncio.create_subprocess_exec(SANDSTREAM, "demo", env=env, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    async with asyncio.timeout(90):
+        while b"tick 2" not in await process.stdout.readline():
+            pass
+    family = descendants(process.pid)
+    assert len(family) > 4
+    process.send_signal(how)
+    await process.stdout.read()
+    assert await asyncio.wait_for(process.wait(), 60) == 130
+    assert [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+    assert os.listdir(tmp_path) == []
+
+
+async def test_up_speaks_to_scripts(tmp_path: Path) -> None:
+    """`up --json` prints one line with every address; it is killed, not asked, and still nothing is left running."""
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = await asyncio.create_subprocess_exec(SANDSTREAM, "up", "--json", env=env, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 90)
+    described = json.loads(line)
+    addresses = {"api_url", "supabase_url", "e2b_api_url", "models_url"}
+    assert set(described) == addresses | {"publishable_key", "secret_key", "e2b_api_key", "user_token"}
+    async with Sandstream(described["api_url"], described["user_token"]) as client:
+        assert (await client.sessions()).data == []
+    family = descendants(process.pid)
+    process.kill()
+    await process.wait()
+
+    async def all_gone() -> bool | None:
+        return not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] or None
+
+    await until(all_gone, "the stack to follow its parent")
+
+
+async def test_a_stack_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> None:
+    """A part that does not come up ends the program with a reason, and takes the others down."""
+    env = {**os.environ, "TMPDIR": str(tmp_path), "SANDBOX_ISOLATION": "nonsense"}
+    code, _, err = await sandstream(env, "up")
+    assert code == 1
+    assert "SANDBOX_ISOLATION" in err.upper() or "sandbox_isolation" in err
+    assert os.listdir(tmp_path) == []
