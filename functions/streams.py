@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from functions.store import Store
 from sandstream.access import SupabaseAccess
 from sandstream.errors import SandstreamError
 from sandstream.events import Event
+from sandstream.log import http_client
 from sandstream.watch import watch
 
 TAIL_EVENTS = 1000
@@ -106,13 +107,14 @@ class Streams:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator["Streams"]:
-        """Ends every tail when the app stops."""
-        try:
-            yield self
-        finally:
-            for task in self._tasks.values():
-                task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        """Ends every tail when the app stops. They share one HTTP client."""
+        async with http_client(self._settings.supabase_url) as self._http:
+            try:
+                yield self
+            finally:
+                for task in self._tasks.values():
+                    task.cancel()
+                await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def follow(self, caller: Caller, session_id: UUID, after: int, last_seq: int) -> AsyncIterator[bytes]:
         """The session's events after `after`, each once, in order, as SSE messages; ends after the terminal one.
@@ -161,10 +163,12 @@ class Streams:
             self._tasks.pop(key).cancel()
 
     async def _fill(self, key: tuple[UUID, UUID], tail: Tail, after: int) -> None:
-        access = SupabaseAccess(self._settings.supabase_url, self._settings.supabase_publishable_key, tail.token)
+        settings = self._settings
+        access = SupabaseAccess(settings.supabase_url, settings.supabase_publishable_key, tail.token, self._http)
         try:
-            async for event in watch(access, key[1], after=after):
-                tail.add(encode(event))
+            async with aclosing(watch(access, key[1], after=after)) as events:
+                async for event in events:
+                    tail.add(encode(event))
         except (SandstreamError, NotAuthenticated) as error:
             log.info("tail_ended", session_id=str(key[1]), error=str(error))
         finally:

@@ -143,8 +143,8 @@ class Stack:
         self._environment = environment
         self._isolation = environment.get("SANDBOX_ISOLATION", "bubblewrap")
         self.postgres = Postgres(root / "postgres", free_port())
-        self.supabase = Part("supabase", "local.supabase:create_app", logs)
-        self.e2b = Part("e2b", "local.e2b:create_app", logs)
+        self.supabase = Part("supabase", "local.supabase.app:create_app", logs)
+        self.e2b = Part("e2b", "local.e2b.app:create_app", logs)
         self.api = Part("api", "local.api:create_app", logs)
 
     @property

@@ -20,8 +20,8 @@ import httpx
 import jwt
 
 from local.database import prepare
-from local.keys import new_signing_key
 from local.postgres import Postgres
+from local.supabase.keys import new_signing_key
 from sandstream.access import SupabaseAccess
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -86,7 +86,7 @@ class Supabase(Server):
 
     dsn: str = ""
     signing_key: dict[str, str] = field(default_factory=new_signing_key)
-    factory = "local.supabase:create_app"
+    factory = "local.supabase.app:create_app"
     ready_path = "/auth/v1/.well-known/jwks.json"
 
     def sign(self, claims: dict[str, Any]) -> str:

@@ -16,6 +16,19 @@ from tests.e2e.sandboxes import sandbox_of, until
 PROBE = Path(__file__).with_name("probe.py")
 
 
+# Asks Supabase with the publishable key and no token. Usage: URL KEY PATH [BODY].
+ASK = """
+import sys, urllib.error, urllib.request as web
+url, key, path, *body = sys.argv[1:]
+headers = {"apikey": key, "content-type": "application/json"}
+try:
+    answer = web.urlopen(web.Request(url + path, "".join(body).encode() or None, headers))
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, answer.read().decode())
+"""
+
+
 def place(url: str) -> str:
     return urlsplit(url).netloc
 
@@ -72,14 +85,11 @@ async def test_only_declared_hosts_are_reached(stack: Stack, client: Sandstream,
 
 async def test_the_rule_adds_the_token_on_the_way(stack: Stack, client: Sandstream, service: httpx.AsyncClient) -> None:
     """A command in the sandbox that sends no token is the run to Supabase, and can do no more than the run."""
-    supabase = f"{stack.supabase.url}/rest/v1"
-    key = f"-H 'apikey: {stack.keys.publishable_key}'"
-    heartbeat = f"curl -s {key} -X POST -H 'content-type: application/json' -d '{{}}' {supabase}/rpc/heartbeat_v1"
-    table = f"curl -s -o /dev/null -w '%{{http_code}}' {key} {supabase}/agent_sessions"
-    run = await client.submit([heartbeat, table])
+    asked = f"python3 -c '{ASK}' {stack.supabase.url}/rest/v1 {stack.keys.publishable_key}"
+    run = await client.submit([f"{asked} /rpc/heartbeat_v1 {{}}", f"{asked} /agent_sessions"])
     outputs = [e.data["text"] async for e in client.watch(run.session_id) if e.type == "command.output"]
-    assert json.loads(outputs[0])["status"] == "running"
-    assert outputs[1] in ("401", "403")
+    assert json.loads(outputs[0].removeprefix("200 "))["status"] == "running"
+    assert outputs[1][:3] in ("401", "403")
 
 
 @pytest.mark.parametrize("secret", ["sk-ant-api03-" + "a" * 40, "ghp_" + "b" * 36, "AKIA" + "C" * 16])

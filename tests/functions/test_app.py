@@ -6,8 +6,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from functions import app
-
 ROOT = Path(__file__).parents[2]
 
 

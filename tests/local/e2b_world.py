@@ -66,7 +66,14 @@ def serving(root: Path, **environment: str) -> Iterator[Server]:
         log = root / "server.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "local.part", "local.e2b:create_app", str(listener.fileno()), str(os.getpid())],
+                [
+                    sys.executable,
+                    "-m",
+                    "local.part",
+                    "local.e2b.app:create_app",
+                    str(listener.fileno()),
+                    str(os.getpid()),
+                ],
                 env={**os.environ, **settings, **environment},
                 pass_fds=[listener.fileno()],
                 stdout=output,

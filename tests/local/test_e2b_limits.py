@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local import limits as limits_module
-from local.limits import CGROUPS, PREFIX, Limits, Uncaged, descendants
+from local.e2b import limits as limits_module
+from local.e2b.limits import CGROUPS, PREFIX, Limits, Uncaged, descendants
 from tests.local.e2b_world import until
 
 COUNTER = """

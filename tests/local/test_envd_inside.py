@@ -1,7 +1,6 @@
 """envd's parts by themselves: frames, files and processes, as they run inside; and how little they are trusted."""
 
 import asyncio
-import os
 import signal
 import socket
 import threading
@@ -11,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from local.envd import OPERATIONS, QUICK, Envd
-from local.envd_client import EnvdClient, EnvdError
-from local.envd_files import Files
-from local.envd_process import describe
-from local.envd_wire import DATA, HEADER, JSON, MAX_FRAME_BYTES, Connection, WireError, pack, pack_json
-from local.sandbox import MOVES, State
+from local.e2b.envd import OPERATIONS, QUICK, Envd
+from local.e2b.envd_client import EnvdClient, EnvdError
+from local.e2b.envd_files import Files
+from local.e2b.envd_process import describe
+from local.e2b.envd_wire import DATA, HEADER, JSON, MAX_FRAME_BYTES, Connection, WireError, pack, pack_json
+from local.e2b.sandbox import MOVES, State
 
 
 @pytest.fixture
@@ -171,10 +170,11 @@ def test_the_end_is_final() -> None:
 
 def test_the_inside_imports_nothing_but_the_standard_library() -> None:
     """envd starts with -I -S in a place where nothing else is; its modules name only each other."""
-    for path in Path("local").glob("envd*.py"):
+    modules = Path(__file__).parents[2] / "local" / "e2b"
+    for path in modules.glob("envd*.py"):
         if path.stem in {"envd_client", "envd_rpc", "envd_files_rpc", "envd_http"}:
             continue
         for line in path.read_text().splitlines():
             if line.startswith(("from local", "import local")):
-                assert line.split()[1].startswith("local.envd_"), (path, line)
-    assert os.access("local/envd.py", os.R_OK)
+                assert line.split()[1].startswith("local.e2b.envd_"), (path, line)
+    assert (modules / "envd.py").is_file()

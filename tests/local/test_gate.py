@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.egress import DestinationError, Network, Policy, canonical_host, parse_destination
+from local.e2b.egress import DestinationError, Network, Policy, canonical_host, parse_destination
 from tests.local.e2b_world import Server, only, serving, until, upstream
 
 # Sends requests over one connection, in the ways that its argument lists, and prints the answers' statuses.

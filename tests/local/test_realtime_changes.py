@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from realtime.types import RealtimePostgresChangesListenEvent as Event
 
-from local.realtime_rows import is_visible, until_visible
+from local.supabase.realtime_rows import is_visible, until_visible
 from supabase import AsyncClient
 from tests.local.realtime_world import DEADLINE_SECONDS, World, listen, new_user, open_world, until
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
-from local.realtime_filter import COMPARISONS, PATTERNS, Condition, FilterError, parse
+from local.supabase.realtime_filter import COMPARISONS, PATTERNS, Condition, FilterError, parse
 
 COLUMN = st.from_regex(r"[a-z_][a-z0-9_]{0,10}", fullmatch=True)
 VALUE = st.text(st.characters(codec="utf-8"), max_size=12)

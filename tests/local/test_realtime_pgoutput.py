@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.realtime_pgoutput import UNCHANGED, Decoder, Kind, Transaction, Value
+from local.supabase.realtime_pgoutput import UNCHANGED, Decoder, Kind, Transaction, Value
 
 TEXT = st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 COMMITTED = b"C\0" + bytes(16) + struct.pack(">q", 1_000_000)

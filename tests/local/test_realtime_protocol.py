@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from realtime.message import BroadcastMessage, ServerMessageAdapter
 
-from local.realtime_protocol import (
+from local.supabase.realtime_protocol import (
     Broadcast,
     Encoding,
     Message,

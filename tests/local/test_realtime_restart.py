@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from realtime.types import RealtimePostgresChangesListenEvent as Event
 
-from local.realtime_broadcast import PUBLICATION
-from local.realtime_pgoutput import Transaction
-from local.realtime_replication import Follower
+from local.supabase.realtime_broadcast import PUBLICATION
+from local.supabase.realtime_pgoutput import Transaction
+from local.supabase.realtime_replication import Follower
 from tests.local.realtime_world import DEADLINE_SECONDS, World, listen, new_user, open_world, until
 
 pytestmark = pytest.mark.xdist_group("realtime restart")

@@ -13,9 +13,9 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from local.realtime_protocol import Broadcast
-from local.realtime_socket import QUEUE_FRAMES_MAX
-from local.realtime_topics import Topic
+from local.supabase.realtime_protocol import Broadcast
+from local.supabase.realtime_socket import QUEUE_FRAMES_MAX
+from local.supabase.realtime_topics import Topic
 from tests.local.realtime_world import DEADLINE_SECONDS, World, new_user, open_world, until
 from tests.local.test_realtime_protocol import push_frame, read_broadcast_frame
 

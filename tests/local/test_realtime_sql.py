@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from local.database import BOOTSTRAP
-from local.realtime_broadcast import prune
+from local.supabase.realtime_broadcast import prune
 from tests.local.realtime_world import DEADLINE_SECONDS, World, listen, new_user, open_world
 
 pytestmark = pytest.mark.xdist_group("realtime sql")

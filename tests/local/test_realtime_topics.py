@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.realtime_protocol import Broadcast, Frame, Version
-from local.realtime_topics import Presences, State, Topic, Topics
+from local.supabase.realtime_protocol import Broadcast, Frame, Version
+from local.supabase.realtime_topics import Presences, State, Topic, Topics
 
 PRIVATE = Topic("a", private=True)
 

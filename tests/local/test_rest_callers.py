@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import ECAlgorithm
 
-from local.keys import new_signing_key
+from local.supabase.keys import new_signing_key
 from tests.local.supabase_world import REPRESENTATION, Project, open_project
 
 DEADLINE_SECONDS = 20.0

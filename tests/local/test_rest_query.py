@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.rest_errors import RestError
-from local.rest_query import (
+from local.supabase.rest_errors import RestError
+from local.supabase.rest_query import (
     Chosen,
     Counted,
     Embed,
@@ -20,7 +20,7 @@ from local.rest_query import (
     parse_select,
     split,
 )
-from local.rest_select import array_literal, quote
+from local.supabase.rest_select import array_literal, quote
 
 
 def condition(key: str, value: str) -> object:

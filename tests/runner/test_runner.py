@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from bench.runner import PUMP, runner
 from sandbox_scripts.clock import boottime
 from sandbox_scripts.job import Ending, State
 from tests.runner.conftest import ROOT, RUNNER_PYTHON, Bench, command
 from tests.runner.log_server import LogServer
-from tests.runner.measure import PUMP, zipapp
 
 SOURCES = sorted((ROOT / "sandbox_scripts").rglob("*.py"))
 
 
 def test_it_runs_as_a_zipapp_isolated(bench: Bench, log: LogServer, tmp_path: Path) -> None:
     """`python3 -I runner.pyz job.json`, from anywhere; the runner names itself by its file."""
-    pyz = zipapp(tmp_path / "runner-0123456789abcdef.pyz")
+    pyz = runner(tmp_path / "runner-0123456789abcdef.pyz")
     job = bench.job(command("echo hi"))
     assert subprocess.run([RUNNER_PYTHON, "-I", pyz, job], cwd="/", timeout=60).returncode == 0
     assert bench.text("stdout") == "hi\n"

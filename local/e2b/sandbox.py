@@ -1,0 +1,371 @@
+"""One sandbox: its processes behind bubblewrap, its directory, its limits, its clock, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from local.bubblewrap import bwrap_path
+from local.e2b import jail
+from local.e2b.egress import Network, Policy
+from local.e2b.envd_client import EnvdClient, EnvdError
+from local.e2b.gate import Gate
+from local.e2b.limits import Cage, Limits
+
+log = logging.getLogger(__name__)
+
+PROXY_PORT = 3128
+START_SECONDS = 20.0
+END_SECONDS = 10.0
+
+
+class State(StrEnum):
+    """Where a sandbox is in its life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    ENDED = "ended"
+
+
+# Each state and those that may follow it.
+MOVES = {
+    State.STARTING: {State.RUNNING, State.ENDED},
+    State.RUNNING: {State.PAUSED, State.ENDED},
+    State.PAUSED: {State.RUNNING, State.ENDED},
+    State.ENDED: set[State](),
+}
+
+
+class IllegalMoveError(Exception):
+    """The sandbox is not in a state from which that can be done."""
+
+
+class StartError(Exception):
+    """The sandbox did not come up; the message says what bubblewrap or envd printed."""
+
+
+@dataclass
+class Order:
+    """What was asked for at its creation."""
+
+    template: str
+    metadata: dict[str, str]
+    environment: dict[str, str]
+    network: Network
+    timeout: float
+    pause_at_end: bool = False
+    resume_on_traffic: bool = False
+
+
+@dataclass
+class House:
+    """What the sandboxes of one server share. `isolated` is False for SANDBOX_ISOLATION=none."""
+
+    root: Path
+    limits: Limits
+    assets: jail.Assets
+    isolated: bool
+
+
+@dataclass
+class Sandbox:
+    """A sandbox from the moment its id is given. `start()` once, then any of the others; `kill()` in any state."""
+
+    house: House
+    order: Order
+    id: str = field(default_factory=lambda: secrets.token_hex(10))
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    state: State = State.STARTING
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ends_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        self.directory = self.house.root / self.id
+        self.ended = asyncio.Event()
+        self.network = self.order.network
+        self._on_end: list[Callable[[Sandbox], None]] = []
+        self._gate = Gate(Policy.of(self.network))
+        self._cage: Cage | None = None
+        self._client: EnvdClient | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._init: int | None = None
+        self._clock: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+        self._sockets: int | None = None
+        self._gone = asyncio.Event()
+
+    @property
+    def envd(self) -> EnvdClient:
+        """Operations inside. Raises IllegalMoveError before the start."""
+        if self._client is None:
+            raise IllegalMoveError("the sandbox has not started")
+        return self._client
+
+    def on_end(self, tell: Callable[[Sandbox], None]) -> None:
+        """Call this once, when the sandbox has ended."""
+        self._on_end.append(tell)
+
+    async def start(self) -> None:
+        """Return when commands can be run. Raises StartError; nothing is left behind then."""
+        try:
+            await self._start()
+        except (OSError, EnvdError, TimeoutError, StartError) as error:
+            said = self._last_words()
+            await self.kill()
+            raise StartError(f"the sandbox did not start: {error} {said}".strip()) from error
+        self._move(State.RUNNING)
+        self.set_timeout(self.order.timeout)
+
+    async def pause(self) -> None:
+        """Stop every process where it is. Raises IllegalMoveError unless it runs."""
+        async with self._turn:
+            self._move(State.PAUSED)
+            self._stop_clock()
+            self.envd.abort()
+            self._gate.abort()
+            if self._cage is not None:
+                await self._cage.freeze()
+
+    async def resume(self, timeout: float) -> None:
+        """Let a paused sandbox run on, for `timeout` seconds. Raises IllegalMoveError unless it is paused."""
+        async with self._turn:
+            if self.state is not State.PAUSED:
+                raise IllegalMoveError("the sandbox is not paused")
+            if self._cage is not None:
+                self._cage.thaw()
+            self._move(State.RUNNING)
+            self.set_timeout(timeout)
+
+    def set_timeout(self, seconds: float) -> None:
+        """Count the sandbox's time anew, from now. Raises IllegalMoveError unless it runs."""
+        if self.state is not State.RUNNING:
+            raise IllegalMoveError("the sandbox is not running")
+        self._stop_clock()
+        self.ends_at = datetime.now(UTC) + timedelta(seconds=seconds)
+        self._clock = asyncio.get_running_loop().call_later(seconds, self._time_is_up)
+
+    async def set_network(self, network: Network) -> None:
+        """Replace what it may reach; connections that are open are cut. Raises ValueError and EnvdError."""
+        policy = Policy.of(network)
+        self.network = network
+        self._gate.set_policy(policy)
+        if self.state is State.RUNNING and self.house.isolated:
+            await self.envd.call("set_ports", ports=policy.loopback_ports())
+
+    def usage(self) -> dict[str, float]:
+        """CPU seconds, bytes of memory and cache, bytes of disk used by its own directories' file system."""
+        if self._cage is None:
+            return {"cpu": 0.0, "memory": 0, "cache": 0}
+        used = self._cage.usage()
+        return {"cpu": used.cpu_seconds, "memory": used.memory, "cache": used.cache}
+
+    async def kill(self) -> None:
+        """End it in whatever state it is. Returns when no process of it lives; may be called again."""
+        if self.state is not State.ENDED:
+            self._move(State.ENDED)
+            self._stop_clock()
+            await asyncio.shield(self._keep(self._end()))
+        await self.ended.wait()
+
+    async def _start(self) -> None:
+        await asyncio.to_thread(self._make_directory)
+        self._cage = self.house.limits.cage(self.id)
+        self._sockets = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Through the descriptor the path of a socket is short wherever the directory is.
+        place = Path(f"/proc/self/fd/{self._sockets}")
+        if self.house.isolated:
+            await self._gate.listen(place / "gate" / "gate.sock")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(place / "envd.sock"))
+            listener.listen(128)
+            self._process = self._spawn(listener.fileno())
+        self._watch_process(self._process)
+        self._client = EnvdClient(place / "envd.sock")
+        async with asyncio.timeout(START_SECONDS):
+            await self._client.call("init", **self._initial())
+
+    def _make_directory(self) -> None:
+        self.directory.mkdir(mode=0o711)
+        (self.directory / "gate").mkdir()
+        jail.make_directories(self.directory)
+
+    def _spawn(self, listener: int) -> subprocess.Popen[bytes]:
+        log_file = (self.directory / "log").open("wb")
+        with log_file:
+            if not self.house.isolated:
+                return self._spawn_unisolated(listener, log_file.fileno())
+            return self._spawn_isolated(listener, log_file.fileno())
+
+    def _spawn_isolated(self, listener: int, output: int) -> subprocess.Popen[bytes]:
+        information, tell = os.pipe()
+        closed, opened = os.pipe()
+        fds = jail.Descriptors(listener, tell, closed)
+        options = jail.sealed(jail.arguments(self.directory, self.house.assets, fds))
+        try:
+            process = subprocess.Popen(  # noqa: S603 our own binary, our own arguments
+                [str(bwrap_path()), "--args", str(options), "--", *jail.boot(listener)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={},
+                pass_fds=(listener, tell, closed, options),
+                start_new_session=True,
+            )
+            for fd in (tell, closed, options):
+                os.close(fd)
+            self._enter(information)
+            os.write(opened, b"1")
+            return process
+        finally:
+            os.close(information)
+            os.close(opened)
+
+    def _enter(self, information: int) -> None:
+        """Take the namespace's first process into the cage while bubblewrap still holds it back."""
+        told = b""
+        while chunk := os.read(information, 4096):
+            told += chunk
+        if not told:
+            raise StartError("bubblewrap did not start")
+        pid = int(json.loads(told)["child-pid"])
+        self._init = os.pidfd_open(pid)
+        if self._cage is not None:
+            self._cage.attach(pid)
+
+    def _spawn_unisolated(self, listener: int, output: int) -> subprocess.Popen[bytes]:
+        library = str(self.house.assets.library)
+        process = subprocess.Popen(  # noqa: S603 our own program
+            [sys.executable, "-I", "-S", "-c", jail.BOOT.format(lib=library), str(listener), "-1"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={},
+            cwd=self.directory,
+            pass_fds=(listener,),
+            start_new_session=True,
+        )
+        if self._cage is not None:
+            self._cage.attach(process.pid)
+        return process
+
+    def _initial(self) -> dict[str, Any]:
+        isolated = self.house.isolated
+        files = self.directory / "files"
+        return {
+            "environment": self._environment(),
+            "home": jail.HOME if isolated else str(files / "home" / "user"),
+            "root": "" if isolated else str(files),
+            "gate": jail.GATE if isolated else "",
+            "proxy_port": PROXY_PORT,
+            "ports": self._gate.policy.loopback_ports(),
+            "rlimits": self.house.limits.rlimits(),
+        }
+
+    def _environment(self) -> dict[str, str]:
+        home = jail.HOME if self.house.isolated else str(self.directory / "files" / "home" / "user")
+        path = jail.search_path() if self.house.isolated else f"{sys.base_prefix}/bin:{jail.SYSTEM_PATH}"
+        base = {"PATH": path, "HOME": home, "USER": "user", "LOGNAME": "user", "SHELL": "/bin/bash", "LANG": "C.UTF-8"}
+        base |= {"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": self.id, "E2B_TEMPLATE_ID": self.order.template}
+        return base | (_proxy_variables() if self.house.isolated else {}) | self.order.environment
+
+    def _watch_process(self, process: subprocess.Popen[bytes]) -> None:
+        """A sandbox whose processes end by themselves has ended; the exit is collected either way."""
+        loop = asyncio.get_running_loop()
+        watched = os.pidfd_open(process.pid)
+
+        def left() -> None:
+            loop.remove_reader(watched)
+            os.close(watched)
+            process.wait()
+            self._gone.set()
+            if self.state in (State.RUNNING, State.PAUSED):
+                self._keep(self.kill())
+
+        loop.add_reader(watched, left)
+
+    def _time_is_up(self) -> None:
+        self._keep(self.pause() if self.order.pause_at_end else self.kill())
+
+    async def _end(self) -> None:
+        try:
+            if self._client is not None:
+                self._client.abort()
+            await self._gate.close()
+            if self._process is not None:
+                self._kill_processes()
+                async with asyncio.timeout(END_SECONDS):
+                    await self._gone.wait()
+            if self._cage is not None:
+                await self._cage.remove()
+        except (OSError, TimeoutError):
+            log.exception("sandbox %s did not end cleanly", self.id)
+        finally:
+            self._release()
+            self.ended.set()
+            for tell in self._on_end:
+                tell(self)
+        await asyncio.to_thread(jail.remove_tree, self.directory)
+
+    def _kill_processes(self) -> None:
+        if self._process is None:
+            return
+        if self._init is not None:
+            # Killing a namespace's first process kills all of it, however they hid.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
+        else:
+            # It ends what is below it first.
+            self._process.terminate()
+        if self._cage is not None:
+            # A frozen process takes its SIGKILL when it is thawed.
+            with contextlib.suppress(OSError):
+                self._cage.thaw()
+
+    def _release(self) -> None:
+        for fd in (self._init, self._sockets):
+            if fd is not None:
+                os.close(fd)
+        self._init = self._sockets = None
+
+    def _move(self, state: State) -> None:
+        if state not in MOVES[self.state]:
+            raise IllegalMoveError(f"the sandbox is {self.state}")
+        self.state = state
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+
+    def _keep(self, work: Any) -> asyncio.Task[None]:
+        """Run in the background; the loop itself holds tasks only weakly."""
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self.directory / "log").read_text(errors="replace")[-2000:]
+        return ""
+
+
+def _proxy_variables() -> dict[str, str]:
+    proxy = f"http://127.0.0.1:{PROXY_PORT}"
+    names = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": "127.0.0.1,localhost,::1"}
+    return names | {name.lower(): value for name, value in names.items()}

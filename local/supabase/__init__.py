@@ -1,0 +1,1 @@
+"""Supabase on loopback: REST, Auth and Realtime, over the Postgres beside it."""
