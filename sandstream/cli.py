@@ -133,12 +133,14 @@ def sessions(url: Url, key: Key, limit: Annotated[int, typer.Option(min=1, max=1
 
 def read_plan(command: list[str], file: Path | None) -> dict[str, Any]:
     """The arguments of `submit`: from the words after `--`, or from a file. Ends the program when there is neither."""
-    if file is not None and not command:
-        with failing_cleanly():
-            return parse_plan(file)
-    if command and file is None:
+    if bool(command) == (file is not None):
+        fail("give a command after `--`, or a plan with -f")
+    if file is None:
         return {"commands": [Command(command=" ".join(command))]}
-    fail("give a command after `--`, or a plan with -f")
+    try:
+        return parse_plan(file)
+    except SandstreamError as error:
+        fail(str(error))
 
 
 def parse_plan(file: Path) -> dict[str, Any]:

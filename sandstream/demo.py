@@ -21,7 +21,7 @@ PLAN = (
         command="echo hello from $(uname -s), python $(python3 -c 'import platform; print(platform.python_version())')"
     ),
     Command(
-        command="if mkdir /tmp/tried 2>/dev/null; then echo 'the first attempt fails' >&2; exit 1; fi; echo 'the second succeeds'",
+        command="if mkdir tried 2>/dev/null; then echo 'fails at first' >&2; exit 1; fi; echo 'then succeeds'",
         retryable=True,
     ),
     Command(command="for i in 1 2 3 4 5 6 7 8; do echo tick $i; sleep 0.4; done"),
@@ -99,7 +99,7 @@ def summary(checks: list[Check], observed: Observed, accepted_s: float, timings_
         table.add_row(mark, check.promise, Text(check.found))
     table.add_row("", "events", str(len(observed.events)))
     table.add_row("", "time to 202", f"{accepted_s * 1000:.0f} ms" + split(timings_ms))
-    table.add_row("", "time to the first event", milliseconds(observed, lambda event: True))
+    table.add_row("", "time to the first event", milliseconds(observed, lambda event: event.seq >= 1))
     table.add_row("", "time to the runner's first event", milliseconds(observed, lambda event: event.n is not None))
     if len(observed.lags_ms) > 1:
         p50, p95 = statistics.median(observed.lags_ms), statistics.quantiles(observed.lags_ms, n=20)[-1]
