@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 STAMP := $(VENV)/.installed
 NODE_STAMP := tests/node/node_modules/.installed
-PYTEST_WORKERS ?= 4
+PYTEST_WORKERS ?= 3
 
 .PHONY: demo test check format up bench lock install clean
 
@@ -35,7 +35,10 @@ bench: $(STAMP)
 install: $(STAMP)
 
 .tools/bin/uv:
-	$(PYTHON) -m venv .tools
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=…"; exit 1; }
+	@$(PYTHON) -m venv .tools 2>/dev/null || $(PYTHON) -m virtualenv --quiet .tools 2>/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv --clear .tools; } \
+	  || { rm -rf .tools; echo "Python's venv is missing; run: sudo apt-get install python3-venv"; exit 1; }
 	.tools/bin/python -m pip install --quiet uv
 
 # supabase-js, which the tests subscribe with; Node comes from Debian where it is missing.

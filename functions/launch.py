@@ -21,7 +21,7 @@ from functions.timing import Timings
 
 JOB_VERSION = 1
 OUTPUT_LIMIT_BYTES = 1_048_576
-WORKING_DIRECTORY = "/home/user"
+WORKING_DIRECTORY = "~"  # of the user that the template runs commands as
 PLACEHOLDER_TOKEN = "egress"  # noqa: S105 what stands where the egress rule puts the real one
 FAIL_TRIES = 5
 FAIL_DELAY_SECONDS = 0.5

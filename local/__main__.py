@@ -29,6 +29,8 @@ def main() -> int:
         signal.signal(number, stop)
     try:
         with running(os.environ) as stack:
+            if not stack.is_isolated:
+                sys.stderr.write("warning: SANDBOX_ISOLATION=none: commands run on this machine as you, unisolated\n")
             sys.stdout.write(described(stack.addresses, demo_user(stack.addresses)) + "\n")
             sys.stdout.flush()
             while True:

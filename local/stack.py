@@ -20,11 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
-import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from local.database import prepare
 from local.postgres import Postgres
+from local.supabase.keys import new_signing_key
 
 PROJECT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 60.0
@@ -51,10 +50,8 @@ class Keys:
     @classmethod
     def generate(cls) -> "Keys":
         """Random ones."""
-        private = ec.generate_private_key(ec.SECP256R1())
-        jwk = jwt.algorithms.ECAlgorithm.to_jwk(private, as_dict=True)
         return cls(
-            signing_key=json.dumps({**jwk, "kid": secrets.token_hex(8), "alg": "ES256", "use": "sig"}),
+            signing_key=json.dumps(new_signing_key()),
             jwt_secret=secrets.token_hex(32),
             publishable_key=f"sb_publishable_{secrets.token_urlsafe(24)}",
             secret_key=f"sb_secret_{secrets.token_urlsafe(24)}",
@@ -148,6 +145,11 @@ class Stack:
         self.api = Part("api", "local.api:create_app", logs)
 
     @property
+    def is_isolated(self) -> bool:
+        """Whether commands run in a sandbox, or, as was asked for, on this machine."""
+        return self._isolation != "none"
+
+    @property
     def addresses(self) -> Addresses:
         """Where everything is."""
         return Addresses(
@@ -212,7 +214,7 @@ class Stack:
             "E2B_API_URL": self.e2b.url,
             "E2B_SANDBOX_URL": self.e2b.url,
             # Without isolation there is no gate either, so nothing could add the run token on the way.
-            **({"CREDENTIALS": "env"} if self._isolation == "none" else {}),
+            **({} if self.is_isolated else {"CREDENTIALS": "env"}),
             **{name: value for name, value in self._environment.items() if name in OVERRIDES},
         }
 

@@ -42,7 +42,7 @@ class Job:
             self.ended_url = str(raw.get("ended_url") or "")
             self.credentials = str(raw["credentials"])
             self.output_limit_bytes = int(raw["output_limit_bytes"])
-            self.working_directory = str(raw["working_directory"])
+            self.working_directory = os.path.expanduser(str(raw["working_directory"]))
             self.redact = [str(value) for value in raw.get("redact") or ()]
             self.grace_seconds = float(raw.get("grace_seconds", DEFAULT_GRACE_SECONDS))
             self.input: dict[str, Any] = dict(raw["input"])

@@ -125,6 +125,15 @@ async def test_the_demo_holds_and_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+async def test_without_isolation_it_works_and_warns(tmp_path: Path) -> None:
+    """Where there are no namespaces the same demo runs unisolated, when asked to, and says so at each start."""
+    env = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "160", "SANDBOX_ISOLATION": "none"}
+    code, out, err = await sandstream(env, "demo")
+    assert code == 0, out + err
+    assert "unisolated" in err
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_ctrl_c_leaves_nothing(how: signal.Signals, tmp_path: Path) -> None:
     """Stopped in the middle of a run, the stack is taken down to the last process and directory."""
