@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # uv from the PATH, or one of our own in .tools.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+WITH_BIN := PATH="$(CURDIR)/$(BIN):$$PATH"
 STAMP := $(VENV)/.installed
 NODE_STAMP := tests/node/node_modules/.installed
 PYTEST_WORKERS ?= 3
@@ -18,7 +19,7 @@ up: $(STAMP)
 	$(BIN)/sandstream up
 
 test: $(STAMP) $(NODE_STAMP)
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadscope $(PYTEST_ARGS)
+	$(WITH_BIN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadscope $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -41,11 +42,9 @@ install: $(STAMP)
 	  || { rm -rf .tools; echo "Python's venv is missing; run: sudo apt-get install python3-venv"; exit 1; }
 	.tools/bin/python -m pip install --quiet uv
 
-# supabase-js, which the tests subscribe with; Node comes from Debian where it is missing.
-$(NODE_STAMP): tests/node/package-lock.json
-	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq nodejs npm; } \
-	  || { echo "Node.js is missing; run: sudo apt-get install nodejs npm"; exit 1; }
-	npm ci --prefix tests/node --no-audit --no-fund --silent
+# supabase-js, which the tests subscribe with. Node itself is among the pins.
+$(NODE_STAMP): tests/node/package-lock.json | $(STAMP)
+	$(WITH_BIN) npm ci --prefix tests/node --no-audit --no-fund --silent
 	@touch $@
 
 $(STAMP): requirements.txt pyproject.toml | $(filter .tools/bin/uv,$(UV))

@@ -28,11 +28,12 @@ begin
 end;
 $$;
 
+-- Who is signed in. A token outlives the user that it was made for, and is then nobody's.
 create function private.caller() returns uuid
   language plpgsql stable set search_path = ''
 as $$
 begin
-  if auth.uid() is null then
+  if not exists (select from auth.users u where u.id = auth.uid()) then
     raise exception using errcode = 'PT401', message = 'not_signed_in';
   end if;
   return auth.uid();
@@ -121,6 +122,9 @@ begin
     raise exception using errcode = 'PT404', message = 'run_not_found';
   end if;
   select * into claim from private.claim(caller, request_cancel_v1.idempotency_key, request_cancel_v1.request_hash, request_cancel_v1.run_id);
+  if claim.of_run <> request_cancel_v1.run_id then
+    raise exception using errcode = 'PT409', message = 'idempotency_key_reused', detail = 'the key was used for another run';
+  end if;
   run := private.lock_run(request_cancel_v1.run_id);
   if claim.is_new and not private.is_live(run.status) then
     raise exception using errcode = 'PT409', message = 'run_finished', detail = format('the run has %s', run.status);

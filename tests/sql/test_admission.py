@@ -213,7 +213,7 @@ def test_who_has_no_id_is_not_signed_in(rest: Connection, run: Run) -> None:
 def test_the_token_of_a_deleted_user_starts_nothing(rest: Connection, admin: Connection, run: Run) -> None:
     """A user that is gone cannot admit with a token that has not expired yet, nor can the runner of its run write."""
     admin.execute("delete from auth.users where id = %s", (run.owner.id,))
-    with refused("23503"):
+    with refused("PT401", "not_signed_in"):
         admit(rest, run.owner)
     with refused("PT403", "not_a_run_token"):
         append(rest, run.runner, [1])
@@ -248,6 +248,15 @@ def test_a_cancel_is_replayed_after_the_end(rest: Connection, run: Run) -> None:
     assert again["status"] == "cancelled"
     with refused("PT409", "idempotency_key_reused"):
         cancel(rest, run, key="k", hash_=OTHER_HASH)
+
+
+def test_a_key_that_cancelled_one_run_does_not_cancel_another(rest: Connection, admin: Connection, run: Run) -> None:
+    """Asked by key for two runs, the second is refused, not taken for a repeat of the first."""
+    cancel(rest, run, key="k")
+    other = new_run(rest, admin, owner=run.owner)
+    with refused("PT409", "idempotency_key_reused", "the key was used for another run"):
+        cancel(rest, other, key="k")
+    assert row_of(admin, other)["cancel_requested_at"] is None
 
 
 def test_admission_and_cancel_share_their_keys(rest: Connection, admin: Connection) -> None:
