@@ -12,8 +12,6 @@ import uvicorn
 from local.lifeline import die_with_parent
 
 SHUTDOWN_SECONDS = 3
-# The longest header block of a request: SSE and PostgREST URLs are long, nothing else is.
-MAX_HEADER_BYTES = 65_536
 
 
 def main() -> None:
@@ -32,7 +30,6 @@ def main() -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ws_max_size=16 * 1024 * 1024,
     )

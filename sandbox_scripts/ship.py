@@ -12,7 +12,7 @@ import os
 import threading
 import time
 
-from .errors import EventsMissing, Refused, RunFinished, SpoolLost, Superseded, Unavailable
+from .errors import EventsMissing, Refused, RunFinished, SpoolLost, Unavailable
 from .job import Ending
 from .log import LIVE
 from .spool import Batch, Reader, encode
@@ -91,8 +91,6 @@ class Shipper:
         try:
             while not self._step(self._due()):
                 pass
-        except Superseded as end:
-            self.alarm = end
         except RunFinished as end:
             self.alarm = end
             self._say_ended()

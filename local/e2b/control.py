@@ -164,16 +164,16 @@ class Control:
         usage, now = sandbox.usage(), time.time()
         since, before = self._measured.get(sandbox_id, (sandbox.started_at.timestamp(), 0.0))
         self._measured = {s.id: self._measured[s.id] for s in self._sandboxes.living() if s.id in self._measured}
-        self._measured[sandbox_id] = (now, usage["cpu"])
+        self._measured[sandbox_id] = (now, usage.cpu_seconds)
         disk = psutil.disk_usage(str(sandbox.directory))
         measured = {
             "timestamp": datetime.fromtimestamp(now, UTC).isoformat(),
             "timestampUnix": int(now),
             "cpuCount": CPUS,
-            "cpuUsedPct": round(100 * (usage["cpu"] - before) / max(now - since, 1e-3), 2),
-            "memUsed": int(usage["memory"]),
+            "cpuUsedPct": round(100 * (usage.cpu_seconds - before) / max(now - since, 1e-3), 2),
+            "memUsed": usage.memory,
             "memTotal": sandbox.house.limits.memory_bytes,
-            "memCache": int(usage["cache"]),
+            "memCache": usage.cache,
             "diskUsed": disk.used,
             "diskTotal": disk.total,
         }

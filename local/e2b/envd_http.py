@@ -36,7 +36,8 @@ async def answer(sandbox: Sandbox, request: Request) -> Response:
             case "/envs", "GET":
                 return JSONResponse(sandbox.order.environment)
             case "/metrics", "GET":
-                return JSONResponse(sandbox.usage())
+                used = sandbox.usage()
+                return JSONResponse({"cpu": used.cpu_seconds, "memory": used.memory, "cache": used.cache})
             case "/files", "GET":
                 return await _download(sandbox, request)
             case "/files", "POST":

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from local.e2b.envd_client import EnvdError, Operation
+from local.e2b.preview_websocket import carry_websocket
 from local.e2b.relay import Peer
 from local.e2b.sandbox import Sandbox
 from local.e2b.sandboxes import NotFoundError, Sandboxes
@@ -37,8 +38,6 @@ class Preview:
         async with sandbox.envd.begin("tunnel", port=port) as operation:
             await operation.receive_json()
             if scope["type"] == "websocket":
-                from local.e2b.preview_websocket import carry_websocket
-
                 await carry_websocket(operation, scope, receive, send)
             else:
                 await carry_http(operation, scope, receive, send)

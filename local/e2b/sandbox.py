@@ -24,7 +24,7 @@ from local.e2b import jail
 from local.e2b.egress import Network, Policy
 from local.e2b.envd_client import EnvdClient, EnvdError
 from local.e2b.gate import Gate
-from local.e2b.limits import Cage, Limits
+from local.e2b.limits import Cage, Limits, Usage
 
 log = logging.getLogger(__name__)
 
@@ -168,12 +168,9 @@ class Sandbox:
         if self.state is State.RUNNING and self.house.isolated:
             await self.envd.call("set_ports", ports=policy.loopback_ports())
 
-    def usage(self) -> dict[str, float]:
-        """CPU seconds, bytes of memory and cache, bytes of disk used by its own directories' file system."""
-        if self._cage is None:
-            return {"cpu": 0.0, "memory": 0, "cache": 0}
-        used = self._cage.usage()
-        return {"cpu": used.cpu_seconds, "memory": used.memory, "cache": used.cache}
+    def usage(self) -> Usage:
+        """What its processes have used together."""
+        return Usage(0.0, 0, 0) if self._cage is None else self._cage.usage()
 
     async def kill(self) -> None:
         """End it in whatever state it is. Returns when no process of it lives; may be called again."""

@@ -25,8 +25,6 @@ from local.supabase.settings import SupabaseSettings
 
 AUTH_CONNECTIONS = 10
 
-__all__ = ["SupabaseSettings", "create_app"]
-
 
 def create_app(settings: SupabaseSettings | None = None) -> Starlette:
     """The ASGI application; settings come from the environment unless given. Opens nothing until its lifespan."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from jwt.algorithms import ECAlgorithm
 
 from local.supabase.settings import SupabaseSettings
@@ -126,9 +126,7 @@ class Keyring:
 
 def new_signing_key() -> dict[str, str]:
     """A private ES256 JWK, for `LOCAL_SIGNING_KEY`."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    private = ECAlgorithm(ECAlgorithm.SHA256).to_jwk(ec.generate_private_key(ec.SECP256R1()), as_dict=True)
+    private = ECAlgorithm(ECAlgorithm.SHA256).to_jwk(generate_private_key(SECP256R1()), as_dict=True)
     return {name: str(private[name]) for name in (*PUBLIC_PARTS, "d")} | {"alg": "ES256", "kid": _thumbprint(private)}
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-BROADCAST = "broadcast"
 PUSH_KIND = 3
 BROADCAST_KIND = 4
 FIELD_BYTES_MAX = 255

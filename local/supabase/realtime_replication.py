@@ -48,7 +48,7 @@ class Follower:
                     await self._follow(stream)
             except (psycopg.Error, OSError) as error:
                 log.info("the stream of %s ended: %s", self._publication, str(error).strip())
-            except Exception:
+            except Exception:  # the edge of a handler: what is wrong with one transaction must not end the stream
                 log.exception("a transaction of %s could not be handled and is skipped", self._publication)
             finally:
                 self.connected.clear()

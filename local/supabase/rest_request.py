@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json
@@ -43,7 +43,6 @@ class RestRequest:
     headers_json: str
     body: bytes = b""
     form: bool = False
-    loaded: list[Any] = field(default_factory=list)
 
     @property
     def is_read(self) -> bool:

@@ -82,11 +82,6 @@ class FaultProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
-    def cut_all(self) -> None:
-        """Tear every websocket apart."""
-        for writer in list(self._websockets):
-            writer.transport.abort()
-
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._pass_on(reader, writer))
         self._tasks.add(task)

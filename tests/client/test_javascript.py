@@ -20,12 +20,9 @@ NODE = Path(__file__).parents[1] / "node"
 CUTS = 100
 EVENTS = 1000
 
-pytestmark = [
-    pytest.mark.xdist_group("client"),
-    pytest.mark.skipif(
-        not (shutil.which("node") and (NODE / "node_modules").exists()), reason="needs Node and tests/node installed"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("node") and (NODE / "node_modules").exists()), reason="needs Node and tests/node installed"
+)
 
 
 @contextlib.asynccontextmanager

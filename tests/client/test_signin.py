@@ -24,8 +24,6 @@ from tests.client.fault_proxy import FaultProxy
 from tests.client.watching import one_to
 from tests.client.world import PASSWORD, PUBLISHABLE_KEY, Deployment, World
 
-pytestmark = pytest.mark.xdist_group("client")
-
 
 @pytest.fixture
 async def endpoints(world: World) -> AsyncIterator[FakeEndpoints]:

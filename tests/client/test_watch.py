@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from sandstream.cursor import Bell
+from sandstream.doorbell import _parse
 from sandstream.errors import NotAuthenticatedError, NotFoundError
 from sandstream.events import Event
 from sandstream.log import http_client
@@ -17,8 +18,6 @@ from sandstream.watch import BELLS_KEPT, watch
 from tests.client.fault_proxy import FaultProxy
 from tests.client.watching import NO_POLLS, QUICK, eventually, one_to, watching
 from tests.client.world import Person, World
-
-pytestmark = pytest.mark.xdist_group("client")
 
 
 async def collect(person: Person, session_id: str, after: int = 0) -> list[Event]:
@@ -66,14 +65,22 @@ async def test_broadcasts_are_handed_on_without_reading_the_table(world: World, 
     person = await world.person()
     run = await person.admit()
     requests: list[httpx.Request] = []
+    answered: list[str] = []
 
     async def count(request: httpx.Request) -> None:
         requests.append(request)
 
+    async def note(response: httpx.Response) -> None:
+        answered.append(response.request.url.path.rpartition("/")[2])
+
     async with http_client(proxy.url) as http:
         http.event_hooks["request"].append(count)
+        http.event_hooks["response"].append(note)
         access = replace(person.access(proxy.url), http=http)
         async with watching(watch(access, run.session_id, settings=NO_POLLS)) as seen:
+            await seen.until(await run.append())
+            # What every watch reads: the table when it begins and when it has joined, and the session's state.
+            await eventually(lambda: answered.count("agent_events") > 1 and "agent_sessions" in answered)
             while proxy.passed == 0:
                 await seen.until(await run.append())
             before = len(requests)
@@ -189,8 +196,6 @@ async def test_a_token_that_does_not_hold_ends_the_watch(world: World) -> None:
 
 def test_a_broadcast_that_makes_no_sense_is_not_one() -> None:
     """Whoever can broadcast on the topic can at most cause a read."""
-    from sandstream.doorbell import _parse
-
     assert _parse({"event": "events", "payload": {"first_seq": "x"}}) is None
     assert _parse({"event": "events"}) is None
     whole = {"session_id": str(uuid.uuid4()), "first_seq": 1, "last_seq": 2, "id": "added by Realtime"}

@@ -21,6 +21,7 @@ import jwt
 
 from local.database import prepare
 from local.postgres import Postgres
+from local.stack import free_port
 from local.supabase.keys import new_signing_key
 from sandstream.access import SupabaseAccess
 
@@ -229,9 +230,7 @@ class World:
 @contextlib.contextmanager
 def supabase(directory: Path) -> Iterator[Supabase]:
     """A running Supabase, with the project's migrations."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with Postgres(directory / "data", port) as postgres:
+    with Postgres(directory / "data", free_port()) as postgres:
         prepare(postgres.dsn(), PROJECT / "supabase")
         server = Supabase(directory / "supabase.log", dsn=postgres.dsn())
         try:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +21,7 @@ from starlette.applications import Starlette
 
 from local.database import prepare
 from local.postgres import Postgres
+from local.stack import free_port
 from local.supabase.keys import Keyring, new_signing_key
 from local.supabase.realtime import Realtime, routes, running
 from local.supabase.settings import SupabaseSettings
@@ -138,13 +138,6 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not condition():  # noqa: ASYNC110 there is no event to wait for
             await asyncio.sleep(0.01)
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def new_user() -> str:

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from local.database import prepare
 from local.postgres import Postgres
+from local.stack import free_port
 from local.supabase.app import create_app
 from local.supabase.keys import Keyring, new_signing_key
 from local.supabase.settings import SupabaseSettings
@@ -168,13 +169,6 @@ class Project:
         headers = {"apikey": key or self.settings.publishable_key}
         headers |= {"Authorization": f"Bearer {token}"} if token else {}
         return httpx.AsyncClient(base_url=self.url + path, headers=headers, timeout=30)
-
-
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -16,9 +16,6 @@ from e2b.exceptions import AuthenticationException, NotFoundException, SandboxEx
 
 from tests.local.e2b_world import Server, end, is_alive, serving, until
 
-# One server serves the file.
-pytestmark = pytest.mark.xdist_group("sandbox-life")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -278,7 +275,7 @@ async def test_without_isolation_the_same_calls_work_and_a_warning_is_given(tmp_
         result = await sandbox.commands.run("cat /home/user/a.txt; setsid -f sleep 7000 </dev/null >/dev/null 2>&1")
         assert result.stdout == "text"
         assert await sandbox.files.read("a.txt") == "text"
-        hidden = [p for p in psutil.process_iter() if is_alive(p) and "7000" in p.cmdline()]
+        hidden = [p for p in server.children() if "7000" in p.cmdline()]
         assert hidden
         await sandbox.kill()
         assert not [p for p in hidden if is_alive(p)]

@@ -27,9 +27,6 @@ from websockets.typing import Subprotocol
 
 from tests.local.e2b_world import Server, serving, until
 
-# One server serves the file.
-pytestmark = pytest.mark.xdist_group("envd")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

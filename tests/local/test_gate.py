@@ -24,9 +24,6 @@ c.request('POST', '/length', body=b'c' * 100000)
 r = c.getresponse(); print(r.status, r.read().decode())
 """
 
-# One server serves the file.
-pytestmark = pytest.mark.xdist_group("gate")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

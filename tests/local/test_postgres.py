@@ -17,7 +17,8 @@ import pytest
 from local.bubblewrap import bwrap_path
 from local.database import prepare
 from local.postgres import Postgres, PostgresError
-from tests.local.supabase_world import free_port, open_postgres
+from local.stack import free_port
+from tests.local.supabase_world import open_postgres
 
 DEADLINE_SECONDS = 20.0
 

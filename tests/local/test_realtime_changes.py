@@ -18,9 +18,6 @@ from tests.local.realtime_world import DEADLINE_SECONDS, World, listen, new_user
 INSERT = "insert into public.notes (owner, body) values (%s, %s)"
 
 
-pytestmark = pytest.mark.xdist_group("realtime changes")
-
-
 @pytest.fixture(scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     async with open_world(tmp_path_factory.mktemp("realtime")) as opened:

@@ -11,8 +11,6 @@ import pytest
 
 from tests.local.realtime_world import Ear, World, listen, new_user, open_world, until
 
-pytestmark = pytest.mark.xdist_group("realtime channels")
-
 
 @pytest.fixture(scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:

@@ -18,13 +18,10 @@ from tests.local.realtime_world import DEADLINE_SECONDS, World, listen, new_user
 SCRIPT = Path(__file__).parent.parent / "node" / "realtime.mjs"
 VERSIONS = pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0"])
 
-pytestmark = [
-    pytest.mark.xdist_group("realtime node"),
-    pytest.mark.skipif(
-        shutil.which("node") is None or not (SCRIPT.parent / "node_modules").is_dir(),
-        reason="needs Node and `npm ci --prefix tests/node`",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    shutil.which("node") is None or not (SCRIPT.parent / "node_modules").is_dir(),
+    reason="needs Node and `npm ci --prefix tests/node`",
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,6 @@ from local.supabase.realtime_pgoutput import Transaction
 from local.supabase.realtime_replication import Follower
 from tests.local.realtime_world import DEADLINE_SECONDS, World, listen, new_user, open_world, until
 
-pytestmark = pytest.mark.xdist_group("realtime restart")
-
 
 @pytest.fixture(scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:

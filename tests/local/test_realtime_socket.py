@@ -22,9 +22,6 @@ from tests.local.test_realtime_protocol import push_frame, read_broadcast_frame
 PUBLIC = {"config": {"private": False}}
 
 
-pytestmark = pytest.mark.xdist_group("realtime socket")
-
-
 @pytest.fixture(scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     async with open_world(tmp_path_factory.mktemp("realtime")) as opened:

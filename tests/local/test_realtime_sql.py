@@ -15,8 +15,6 @@ from local.database import BOOTSTRAP
 from local.supabase.realtime_broadcast import prune
 from tests.local.realtime_world import DEADLINE_SECONDS, World, listen, new_user, open_world
 
-pytestmark = pytest.mark.xdist_group("realtime sql")
-
 TRIGGER = """
 create table if not exists public.moves (id int primary key, place text);
 create or replace function public.tell_moves() returns trigger language plpgsql security definer set search_path = ''

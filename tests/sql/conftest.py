@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,19 +11,13 @@ import pytest
 
 from local.database import prepare
 from local.postgres import SUPERUSER, Postgres
+from local.stack import free_port
 from tests.sql.people import Connection
 from tests.sql.runs import Run, new_run
 
 PROJECT = Path(__file__).parents[2] / "supabase"
 
 Connect = Callable[[str], Connection]
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -100,9 +100,7 @@ def test_an_event_that_comes_while_the_run_ends(
     """An append that waited for the end is refused; session.status_idle stays the log's last event."""
     append(rest, run.runner, [1])
     with refused("PT409", "run_finished"):
-        behind(
-            admin, rest, lambda: finish(rest, run.runner, 1), second, lambda: append(second, run.runner, [2])
-        )  # fmt: skip
+        behind(admin, rest, lambda: finish(rest, run.runner, 1), second, lambda: append(second, run.runner, [2]))
     assert log_of(admin, run)[-1][2] == "session.status_idle"
 
 
