@@ -13,8 +13,8 @@ from functions.errors import ApiError, InvalidRequest, NotFound, UnsupportedMedi
 from functions.logs import configure
 from functions.requests import RequestEdge
 from functions.routes import health, runs, sessions
-from functions.services import opened
 from functions.settings import Settings
+from functions.wiring import opened
 
 
 def create_api(settings: Settings) -> FastAPI:
@@ -66,9 +66,9 @@ async def answer_http_exception(request: Request, error: Exception) -> JSONRespo
 def as_refusal(request: Request, error: RequestValidationError) -> ApiError:
     """The first thing that is wrong, named as the client wrote it: `commands.0.timeout`."""
     content_type = request.headers.get("content-type", "").split(";")[0].strip()
-    if request.method in ("POST", "PUT", "PATCH") and content_type != "application/json":
-        return UnsupportedMediaType("the body must be application/json")
     first: dict[str, Any] = error.errors()[0]
+    if first["loc"][0] == "body" and content_type != "application/json":
+        return UnsupportedMediaType("the body must be application/json")
     path = [str(part) for part in first["loc"][1:]]
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "json_invalid":

@@ -144,6 +144,8 @@ class Users:
             listed = answer.json()["keys"]
         except (httpx.HTTPError, ValueError, KeyError) as error:
             if self._keys:
+                # Known keys serve on; the next attempt is not every request's.
+                self._fetched_at = time.monotonic() - JWKS_MAX_AGE_SECONDS + JWKS_MIN_AGE_SECONDS
                 return
             raise StoreUnavailable("the keys that sign users' tokens cannot be fetched") from error
         self._keys = {key["kid"]: jwt.PyJWK(key) for key in listed if key.get("alg") in ASYMMETRIC and "kid" in key}

@@ -18,11 +18,10 @@ from functions.sandboxes import Egress, Job, Sandboxes
 from functions.settings import Settings, netloc
 from functions.store import Row, Store
 from functions.timing import Timings
+from sandbox_scripts.job import VERSION
 
-JOB_VERSION = 1
 OUTPUT_LIMIT_BYTES = 1_048_576
 WORKING_DIRECTORY = "~"  # of the user that the template runs commands as
-PLACEHOLDER_TOKEN = "egress"  # noqa: S105 what stands where the egress rule puts the real one
 FAIL_TRIES = 5
 FAIL_DELAY_SECONDS = 0.5
 
@@ -70,14 +69,14 @@ class Launcher:
         """The admitted run; launched, unless this request was admitted before: then nothing is done twice.
 
         Raises NotFound, Conflict, StoreUnavailable, SandboxUnavailable. Once admitted, a launch that cannot be
-        completed ends the run as `failed`; a repeat of that request is refused as the first was.
+        completed ends the run as `failed` and gives the key back: sent again, the request is admitted anew.
         """
         with timings.step("admit"):
             admission = await self._store.as_user(caller.token).admit_run(order.as_arguments())
         run: Row = admission["run"]
         with structlog.contextvars.bound_contextvars(run_id=run["id"], session_id=run["session_id"]):
             if admission["replayed"]:
-                return replayed(run)
+                return run
             await self._launch_or_fail(run, order, timings)
             log.info("launched", **{f"{name}_ms": round(duration) for name, duration in timings.steps.items()})
             return run
@@ -122,7 +121,7 @@ class Launcher:
     def _job(self, run: Row, order: Order, token: str) -> Job:
         in_environment = self._settings.credentials == "env"
         content = {
-            "version": JOB_VERSION,
+            "version": VERSION,
             "run_id": run["id"],
             "session_id": run["session_id"],
             "epoch": run["epoch"],
@@ -137,7 +136,7 @@ class Launcher:
             "redact": [],
             "input": order.input,
         }
-        environment = {"SANDSTREAM_RUN_TOKEN": token if in_environment else PLACEHOLDER_TOKEN}
+        environment = {"SANDSTREAM_RUN_TOKEN": token} if in_environment else {}
         return Job(run["id"], content, environment)
 
     async def _fail(self, run_id: UUID, error: Row) -> None:
@@ -152,9 +151,11 @@ class Launcher:
         log.error("launch_left_behind", run_id=str(run_id))
 
     async def _discard(self, sandbox_id: str) -> None:
-        with suppress(ApiError):
+        try:
             await self._sandboxes.kill(sandbox_id)
             await self._store.as_service().close_sandbox(sandbox_id, "launch_failed")
+        except ApiError as error:
+            log.warning("sandbox_left_behind", sandbox_id=sandbox_id, error=str(error))
 
 
 async def cancel(store: Store, sandboxes: Sandboxes, caller: Caller, run_id: UUID, hash: str, key: str | None) -> Row:
@@ -177,14 +178,6 @@ async def end(store: Store, sandboxes: Sandboxes, grant: RunGrant) -> Row:
     if run["ended_at"] is not None and run["sandbox_id"] is not None:
         await sandboxes.kill(run["sandbox_id"])
         await service.close_sandbox(run["sandbox_id"], run["status"])
-    return run
-
-
-def replayed(run: Row) -> Row:
-    """The run that this request was admitted as. Raises SandboxUnavailable when its launch had failed."""
-    error = run["error"] or {}
-    if run["status"] == "failed" and error.get("type") == SandboxUnavailable.type:
-        raise SandboxUnavailable(error["message"])
     return run
 
 

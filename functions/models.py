@@ -4,20 +4,24 @@ import hashlib
 import json
 import re
 from datetime import datetime
+from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from sandbox_scripts.drivers.commands import ATTEMPTS
+
 MAX_COMMANDS = 200
 MAX_COMMAND_BYTES = 32 * 1024
 MAX_COMMAND_SECONDS = 3600
 DEFAULT_COMMAND_SECONDS = 300
-ATTEMPTS = 3
 # What a run may take beside its commands: the runner's start, the pauses between attempts, the last batch.
 OVERHEAD_SECONDS = 30
 
-HOST = re.compile(r"^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?$")
+MAX_METADATA_BYTES = 16 * 1024
+
+HOST = re.compile(r"^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")
 
 
 def without_nul(text: str) -> str:
@@ -39,10 +43,34 @@ def command_size(text: str) -> str:
 
 
 def host(entry: str) -> str:
-    """A host name, `*.name`, an IPv4 address, each with or without a port."""
-    if not HOST.match(entry):
+    """A public host name, `*.name` or IPv4 address, each with or without a port.
+
+    Loopback, private and link-local places are the operator's to open, by EGRESS_ALLOW: a request that could name them
+    would reach what stands beside the sandboxes.
+    """
+    name, colon, port = entry.lower().partition(":")
+    if colon and not (port.isdecimal() and port.isascii() and 1 <= int(port) <= 65535):
+        raise ValueError("must have a port between 1 and 65535")
+    if len(name) > 253 or not HOST.match(name):
         raise ValueError("must be a host, with or without a port")
-    return entry.lower()
+    if name.endswith("localhost") or not is_public(name):
+        raise ValueError("must be a public host")
+    return f"{name}{colon}{port}"
+
+
+def is_public(name: str) -> bool:
+    """False for an address that is not global, and for what a resolver takes for one: `127.1`, `2130706433`."""
+    try:
+        return IPv4Address(name).is_global
+    except AddressValueError:
+        return re.fullmatch(r"\d+|0x[0-9a-f]+", name.rpartition(".")[2]) is None
+
+
+def metadata_size(metadata: dict[str, str]) -> dict[str, str]:
+    """The limit is that of the JSON which is stored."""
+    if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+        raise ValueError(f"must have at most {MAX_METADATA_BYTES} bytes as JSON")
+    return metadata
 
 
 Text = Annotated[str, AfterValidator(without_nul)]
@@ -72,7 +100,7 @@ class RunRequest(Request):
     commands: Annotated[tuple[Command, ...], Field(min_length=1, max_length=MAX_COMMANDS, strict=False)]
     session_id: Annotated[UUID | None, Field(strict=False)] = None
     title: Title | None = None
-    metadata: Annotated[dict[LabelName, Label], Field(max_length=16)] = {}
+    metadata: Annotated[dict[LabelName, Label], Field(max_length=16), AfterValidator(metadata_size)] = {}
     egress: Annotated[tuple[Host, ...], Field(max_length=50, strict=False)] = ()
     timeout: Annotated[int | None, Field(ge=1)] = None
 

@@ -104,7 +104,10 @@ def replay(body: bytes, receive: Receive) -> Receive:
 
 def idempotency_key(request: Request) -> str | None:
     """The request's Idempotency-Key. Raises InvalidRequest unless it is 1 to 255 printable ASCII characters."""
-    key = request.headers.get("idempotency-key")
+    keys = request.headers.getlist("idempotency-key")
+    if len(keys) > 1:
+        raise InvalidRequest("must be given once", param="Idempotency-Key")
+    key = keys[0] if keys else None
     if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
         raise InvalidRequest("1 to 255 printable ASCII characters", param="Idempotency-Key")
     return key

@@ -30,6 +30,13 @@ REFUSALS: dict[str, type[ApiError]] = {
     "PT404": NotFound,
     "PT409": Conflict,
 }
+# Data that Postgres cannot take: a date out of range, a row that breaks a CHECK.
+BAD_DATA = ("22", "23514")
+# All but `input`, which may have megabytes and is the runner's alone.
+RUN_COLUMNS = (
+    "id,session_id,kind,status,epoch,limit_seconds,result,error,sandbox_id,"
+    "cancel_requested_at,created_at,started_at,ended_at"
+)
 TOKEN_REFUSED = ("PGRST301", "PGRST302", "PGRST303")
 
 
@@ -74,11 +81,11 @@ class UserStore:
 
     async def run(self, run_id: UUID) -> Row:
         """One run. Raises NotFound."""
-        return await self._one("agent_runs", run_id, "no such run")
+        return await one(self._client, "agent_runs", RUN_COLUMNS, run_id)
 
     async def session(self, session_id: UUID) -> Row:
         """One session. Raises NotFound."""
-        return await self._one("agent_sessions", session_id, "no such session")
+        return await one(self._client, "agent_sessions", "*", session_id)
 
     async def sessions(self, limit: int, before: tuple[str, str] | None) -> list[Row]:
         """The newest sessions first; `before` is (created_at, id) of the last one seen."""
@@ -97,14 +104,6 @@ class UserStore:
             answer = await query.order("seq").limit(limit).execute()
         return rows(answer.data)
 
-    async def _one(self, table: str, id: UUID, otherwise: str) -> Row:
-        with refusals():
-            answer = await self._client.from_(table).select("*").eq("id", str(id)).limit(1).execute()
-        found = rows(answer.data)
-        if not found:
-            raise NotFound(otherwise)
-        return found[0]
-
 
 class ServiceStore:
     """What only the control plane may do. Every method raises StoreUnavailable when Supabase fails."""
@@ -114,12 +113,7 @@ class ServiceStore:
 
     async def run(self, run_id: UUID) -> Row:
         """Any run. Raises NotFound."""
-        with refusals():
-            answer = await self._client.from_("agent_runs").select("*").eq("id", str(run_id)).limit(1).execute()
-        found = rows(answer.data)
-        if not found:
-            raise NotFound("no such run")
-        return found[0]
+        return await one(self._client, "agent_runs", RUN_COLUMNS, run_id)
 
     async def record_sandbox(self, run_id: UUID, sandbox_id: str, template: str) -> Row:
         """`record_sandbox_v1`: the run as it stands now. Raises NotFound."""
@@ -146,8 +140,20 @@ async def call(client: AsyncPostgrestClient, function: str, arguments: Row) -> R
 
 
 def rows(data: object) -> list[Row]:
-    """PostgREST's answer to a read."""
-    return data if isinstance(data, list) else []
+    """PostgREST's answer to a read. Raises StoreUnavailable for anything but a list: it is not the same as nothing."""
+    if not isinstance(data, list):
+        raise StoreUnavailable("Supabase answered a read with something else than rows")
+    return data
+
+
+async def one(client: AsyncPostgrestClient, table: str, columns: str, id: UUID) -> Row:
+    """The row with this id. Raises NotFound when there is none that the client's role may see."""
+    with refusals():
+        answer = await client.from_(table).select(columns).eq("id", str(id)).limit(1).execute()
+    found = rows(answer.data)
+    if not found:
+        raise NotFound(f"no such {table.removeprefix('agent_').removesuffix('s')}")
+    return found[0]
 
 
 @contextmanager
@@ -168,4 +174,6 @@ def as_refusal(error: APIError) -> ApiError:
         return REFUSALS[error.code](error.details or word.replace("_", " "), type=word)
     if error.code in TOKEN_REFUSED:
         return NotAuthenticated("the token is not valid")
+    if error.code is not None and error.code.startswith(BAD_DATA):
+        return InvalidRequest("the database cannot take a value of this request")
     return StoreUnavailable("Supabase failed")

@@ -13,21 +13,22 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-import jwt
 import structlog
+from pydantic import ValidationError
 
 from functions.errors import NotAuthenticated
 from functions.identity import Caller
 from functions.settings import Settings
 from functions.store import Store
-from sandstream.access import SupabaseAccess
+from sandstream.access import SupabaseAccess, expiry
 from sandstream.errors import SandstreamError
 from sandstream.events import Event
 from sandstream.log import http_client
 from sandstream.watch import watch
 
 TAIL_EVENTS = 1000
-PAGE_EVENTS = 1000
+TAIL_BYTES = 4 * 1024 * 1024
+PAGE_EVENTS = 500
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,8 @@ class Tail:
         self.readers = 0
         self.ended = False
         self.newest = after
-        self._lines: deque[Line] = deque(maxlen=TAIL_EVENTS)
+        self._lines: deque[Line] = deque()
+        self._bytes = 0
         self._tokens: dict[str, float] = {}
         self._grown = asyncio.Event()
 
@@ -65,6 +67,9 @@ class Tail:
     def add(self, line: Line) -> None:
         """Appends the next event and wakes the readers."""
         self._lines.append(line)
+        self._bytes += len(line.message)
+        while len(self._lines) > TAIL_EVENTS or self._bytes > TAIL_BYTES:
+            self._bytes -= len(self._lines.popleft().message)
         self.newest = line.seq
         self._wake()
 
@@ -169,7 +174,7 @@ class Streams:
             async with aclosing(watch(access, key[1], after=after)) as events:
                 async for event in events:
                     tail.add(encode(event))
-        except (SandstreamError, NotAuthenticated) as error:
+        except (SandstreamError, NotAuthenticated, ValidationError) as error:
             log.info("tail_ended", session_id=str(key[1]), error=str(error))
         finally:
             tail.end()
@@ -178,8 +183,3 @@ class Streams:
 def encode(event: Event) -> Line:
     """An event as its line. JSON has no raw newline, so the data is one line of the message."""
     return Line(event.seq, b"id: %d\ndata: %b\n\n" % (event.seq, event.model_dump_json().encode()))
-
-
-def expiry(token: str) -> float:
-    """When a verified token ends, in seconds since 1970."""
-    return float(jwt.decode(token, options={"verify_signature": False})["exp"])

@@ -7,6 +7,7 @@ runner goes on at the byte after the last spooled event.
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 from .redact import Redactor
@@ -37,10 +38,12 @@ class Tail:
         """Bytes the command has written so far."""
         if self._fd < 0:
             try:
-                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
+                # A command may put anything in the place of its own output: a FIFO would hold the whole run.
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+            except OSError:
                 return 0
-        return os.fstat(self._fd).st_size
+        found = os.fstat(self._fd)
+        return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
     def read(self, allowance: int, final: bool) -> dict[str, Any] | None:
         """The next piece, of at most `allowance` bytes, as the data of command.output; None when none is due.

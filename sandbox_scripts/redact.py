@@ -22,7 +22,9 @@ ENCODED_MIN_BYTES = 8
 LITERAL_TOLD_BYTES = 4
 _TOKEN = rb"[A-Za-z0-9_.+/=~-]"
 _TOKEN_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.+/=~-"
-_WORD = rb"(?<![A-Za-z0-9])"
+# Not in the middle of a word; but right after a colour code, whose last letter is no part of one.
+WORD_CONTEXT_BYTES = 2
+_WORD = rb"(?:(?<![A-Za-z0-9])|(?<=[0-9;\[][mK]))"
 
 
 class Kind:
@@ -111,7 +113,7 @@ class Redactor:
             self._rest = self._rest_of(kind, data[hold:])
             spans = _merged([*spans, (hold, len(data), kind)])
         shown = len(data) if force else hold
-        self._before = data[max(0, shown - 1) : shown]
+        self._before = data[max(0, shown - WORD_CONTEXT_BYTES) : shown]
         return Cut(skipped + shown - start, _replaced(data, start, shown, spans))
 
     def _skip(self, chunk: bytes) -> int:

@@ -5,13 +5,15 @@ Against a deployment: SANDSTREAM_URL and SANDSTREAM_KEY (a user's access token).
 
 import asyncio
 import json
+import shlex
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -21,7 +23,7 @@ from rich.text import Text
 from sandstream import demo as demonstration
 from sandstream.client import Sandstream
 from sandstream.errors import SandstreamError
-from sandstream.render import line
+from sandstream.render import lines
 from sandstream.up import LocalStack, local_stack
 from sandstream.wire import Command, Run
 
@@ -32,6 +34,9 @@ err = Console(stderr=True, highlight=False)
 Url = Annotated[str, typer.Option(envvar="SANDSTREAM_URL", help="Base URL of the endpoints.")]
 Key = Annotated[str, typer.Option(envvar="SANDSTREAM_KEY", help="Access token of a signed-in Supabase user.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")]
+
+# Wide enough for an id and a time, also where the terminal is narrower or there is none.
+LISTING_WIDTH = 120
 
 # What a run's end means for the shell. 130 is what a shell says of a program that was interrupted.
 EXIT_CODES = {"succeeded": 0, "failed": 1, "timed_out": 1, "lost": 1, "cancelled": 130}
@@ -46,6 +51,8 @@ def up(json_line: Annotated[bool, typer.Option("--json", help="One JSON line, fo
             sys.stdout.flush()
         else:
             out.print(addresses(stack))
+            out.print(Text(f"\nexport SANDSTREAM_URL={stack.api_url}\nexport SANDSTREAM_KEY={stack.user_token}"))
+            out.print(Text("\nThe token is good for an hour. Ctrl-C stops the stack.", style="dim"))
         while True:
             signal.pause()
 
@@ -86,7 +93,7 @@ def run_(
 def watch(
     url: Url,
     key: Key,
-    session: Annotated[str, typer.Argument(help="A session's id.")],
+    session: Annotated[UUID, typer.Argument(help="A session's id.")],
     after: Annotated[int, typer.Option(help="Start after this seq.")] = 0,
     json_lines: JsonLines = False,
 ) -> None:
@@ -96,14 +103,14 @@ def watch(
         begun = None
         async for event in client.watch(session, after=after):
             begun = begun or event.created_at
-            emit(event.model_dump_json() if json_lines else line(event, begun))
+            emit(event.model_dump_json() if json_lines else lines(event, begun))
         return 0
 
     finish(url, key, follow)
 
 
 @app.command()
-def cancel(url: Url, key: Key, run: Annotated[str, typer.Argument(help="A run's id.")]) -> None:
+def cancel(url: Url, key: Key, run: Annotated[UUID, typer.Argument(help="A run's id.")]) -> None:
     """Ask a live run to stop."""
 
     async def ask(client: Sandstream) -> int:
@@ -121,11 +128,11 @@ def sessions(url: Url, key: Key, limit: Annotated[int, typer.Option(min=1, max=1
     async def listing(client: Sandstream) -> int:
         table = Table(box=None, padding=(0, 2))
         for heading in ("session", "status", "events", "created", "title"):
-            table.add_column(heading)
+            table.add_column(heading, no_wrap=True)
         for found in (await client.sessions(limit=limit)).data:
             created = found.created_at.astimezone().isoformat(sep=" ", timespec="seconds")
             table.add_row(str(found.id), found.status, str(found.last_seq), created, Text(found.title or ""))
-        out.print(table)
+        out.print(table, width=max(out.width, LISTING_WIDTH))
         return 0
 
     finish(url, key, listing)
@@ -136,7 +143,7 @@ def read_plan(command: list[str], file: Path | None) -> dict[str, Any]:
     if bool(command) == (file is not None):
         fail("give a command after `--`, or a plan with -f")
     if file is None:
-        return {"commands": [Command(command=" ".join(command))]}
+        return {"commands": [Command(command=command[0] if len(command) == 1 else shlex.join(command))]}
     try:
         return parse_plan(file)
     except SandstreamError as error:
@@ -147,32 +154,41 @@ def parse_plan(file: Path) -> dict[str, Any]:
     """A plan file as `submit` takes it. Raises SandstreamError for what is no plan."""
     try:
         plan = json.loads(file.read_text(encoding="utf-8"))
-        commands = [Command(**command) for command in plan.pop("commands")]
+        listed = plan.pop("commands")
+        commands = [command if isinstance(command, str) else Command.model_validate(command) for command in listed]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SandstreamError(f"{file} is not a plan: {error}") from error
     return {"commands": commands, **plan}
 
 
 async def show(client: Sandstream, accepted: Run, json_lines: bool) -> None:
-    """Prints a run's session as it happens. Ctrl-C asks the run to stop, once."""
-    async for event in client.watch(accepted.session_id):
-        if event.run_id in (None, accepted.id):
-            emit(event.model_dump_json() if json_lines else line(event, accepted.created_at))
+    """Prints a run's session as it happens. Ctrl-C asks the run to stop."""
+    if not json_lines:
+        out.print(Text(f"run {accepted.id}  session {accepted.session_id}", style="dim"))
+    try:
+        async for event in client.watch(accepted.session_id):
+            if event.run_id in (None, accepted.id):
+                emit(event.model_dump_json() if json_lines else lines(event, accepted.created_at))
+    except asyncio.CancelledError:
+        # Ctrl-C cancels the task that asyncio.run() drives.
+        await client.cancel(accepted.id)
+        err.print(Text(f"asked run {accepted.id} to stop"))
+        raise
 
 
 def emit(shown: str | Text) -> None:
-    """JSON goes out as it is; everything else through rich."""
+    """JSON goes out as it is; everything else through rich, whole: no line of it is cut or folded."""
     if isinstance(shown, str):
         sys.stdout.write(shown + "\n")
         sys.stdout.flush()
     else:
-        out.print(shown, soft_wrap=False)
+        out.print(shown)
 
 
 def addresses(stack: LocalStack) -> Table:
     """Every URL and key, with the name that scripts know it by."""
     table = Table(box=None, show_header=False, padding=(0, 2))
-    for name, value in stack.model_dump().items():
+    for name, value in stack.model_dump(exclude={"user_token"}).items():
         table.add_row(name, Text(value or "(none yet)", overflow="fold"))
     return table
 
@@ -190,30 +206,27 @@ def finish(url: str, key: str, use: Callable[[Sandstream], Coroutine[Any, Any, i
     raise typer.Exit(code)
 
 
-class failing_cleanly:  # noqa: N801 reads as a sentence after `with`
+@contextmanager
+def failing_cleanly() -> Iterator[None]:
     """Says what went wrong in one line, and exits with 1; Ctrl-C exits with 130."""
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            raise typer.Exit(130) from None
-        if isinstance(error, SandstreamError | TimeoutError):
-            fail(str(error) or "it took too long")
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except (SandstreamError, TimeoutError) as error:
+        fail(str(error) or "it took too long")
 
 
-class stopping:  # noqa: N801 reads as a sentence after `with`
+@contextmanager
+def stopping() -> Iterator[None]:
     """SIGTERM and SIGHUP end the program as Ctrl-C does: with its clean-up."""
-
-    def __enter__(self) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, interrupt)
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -17,13 +17,8 @@ from sandstream.wire import Command
 
 # Fails once and succeeds when tried again, prints for some seconds, writes a file and reads it back.
 PLAN = (
-    Command(
-        command="echo hello from $(uname -s), python $(python3 -c 'import platform; print(platform.python_version())')"
-    ),
-    Command(
-        command="if mkdir tried 2>/dev/null; then echo 'fails at first' >&2; exit 1; fi; echo 'then succeeds'",
-        retryable=True,
-    ),
+    Command(command="echo hello from $(uname -s), $(python3 --version)"),
+    Command(command="mkdir tried 2>&- && { echo fails at first >&2; exit 1; }; echo then succeeds", retryable=True),
     Command(command="for i in 1 2 3 4 5 6 7 8; do echo tick $i; sleep 0.4; done"),
     Command(command="seq 1 1000 > numbers.txt && wc -l numbers.txt && sha256sum numbers.txt"),
 )
@@ -65,7 +60,7 @@ async def run(console: Console, client: Sandstream) -> bool:
         console.print(Text(f"202 in {accepted_s * 1000:.0f} ms  run {accepted.id}  session {accepted.session_id}\n"))
         async for event in client.watch(accepted.session_id):
             observed.add(event, time.perf_counter() - started)
-            console.print(line(event, accepted.created_at))
+            console.print(line(event, accepted.created_at), no_wrap=True, overflow="ellipsis", soft_wrap=False)
         final = await client.run(accepted.id)
     checks = judge(final.status, observed)
     console.print(summary(checks, observed, accepted_s, accepted.timings_ms))

@@ -1,5 +1,6 @@
 """Events as lines for people. Pure: an event in, a rich Text out, with nothing of its content taken for markup."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -20,30 +21,41 @@ STYLES = {
     "session.error": "bold red",
 }
 MAX_LINE = 160
+# Where the words begin: seq, seconds and type stand before them.
+INDENT = 40
 
 
 def line(event: Event, since: datetime) -> Text:
-    """`seq  +seconds  type  what happened`, one line."""
+    """`seq  +seconds  type  what happened`, one line; long texts are cut, and say so."""
+    words = printable(summary(event.type, event.data).rstrip("\n").replace("\n", " ⏎ "))
+    more = len(words) - MAX_LINE
+    return row(event, since, words if more <= 0 else f"{words[:MAX_LINE]} … (+{more})")
+
+
+def lines(event: Event, since: datetime) -> Text:
+    """The same with the text whole: a command's output has its own lines."""
+    words = "\n".join(printable(part) for part in summary(event.type, event.data).rstrip("\n").split("\n"))
+    return row(event, since, words.replace("\n", "\n" + " " * INDENT))
+
+
+def row(event: Event, since: datetime, words: str) -> Text:
+    """The columns before the words, and the words in the type's style."""
     seconds = (event.created_at - since).total_seconds()
-    text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"{event.seq:>5} ", style="dim")
-    text.append(f"{seconds:>+8.2f}s  ", style="dim")
-    text.append(f"{event.type:<22}", style=STYLES.get(event.type, "dim"))
-    text.append(" " + summary(event.type, event.data), style=STYLES.get(event.type, "dim"))
+    text = Text()
+    text.append(f"{event.seq:>5} {seconds:>+8.2f}s  ", style="dim")
+    text.append(f"{event.type:<22} {words}", style=STYLES.get(event.type, "dim"))
     return text
 
 
 def summary(type: str, data: dict[str, Any]) -> str:
     """What an event says, in a few words; its data as it is for a type that is not known here."""
     known = SUMMARIES.get(type)
-    words = known(data) if known else compact(data)
-    return printable(words)[:MAX_LINE]
+    return known(data) if known else compact(data)
 
 
 def printable(words: str) -> str:
-    """On one line, and with no control character that a terminal would obey."""
-    shown = words.rstrip("\n").replace("\n", " ⏎ ").replace("\t", " ")
-    return "".join(letter if letter.isprintable() else "·" for letter in shown)
+    """With no control character that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "·" for letter in words.replace("\t", " "))
 
 
 def compact(data: dict[str, Any]) -> str:
@@ -75,7 +87,7 @@ def ended(data: dict[str, Any]) -> str:
     return compact(data.get("error") or data.get("result") or {})
 
 
-SUMMARIES = {
+SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "command.started": started,
     "command.output": output,
     "command.completed": completed,
@@ -86,4 +98,5 @@ SUMMARIES = {
     "run.timed_out": ended,
     "run.lost": ended,
     "session.error": ended,
+    "session.status_idle": lambda data: str((data.get("stop_reason") or {}).get("type", "")),
 }

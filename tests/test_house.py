@@ -22,7 +22,7 @@ FLOORS = (
     {"app"},
     {"api"},
     {"routes"},
-    {"services"},
+    {"wiring"},
     {"launch", "streams"},
     {"bundle", "identity", "logs", "models", "requests", "sandboxes", "store", "timing"},
     {"settings"},
@@ -68,7 +68,7 @@ def test_functions_import_downwards() -> None:
             continue
         for module in imported(path):
             parts = module.split(".")
-            if parts[0] == "functions" and len(parts) > 1 and parts[1] in floor and parts[1] != own:
+            if parts[0] == "functions" and len(parts) > 1 and parts[1] != own:
                 assert floor[parts[1]] >= floor[own], f"{path} imports {module}"
 
 
@@ -76,15 +76,6 @@ def test_only_the_app_imports_modal() -> None:
     """One file knows where the endpoints are deployed; importing it needs no token."""
     users = {path.relative_to(ROOT).as_posix() for path in tracked("*.py") if "modal" in imported(path)}
     assert users == {"functions/app.py"}
-
-
-def test_the_runner_is_standard_library_only() -> None:
-    """It runs on whatever Python a template has."""
-    import sys
-
-    for path in (ROOT / "sandbox_scripts").rglob("*.py"):
-        roots = {module.split(".")[0] for module in imported(path)} - {"sandbox_scripts"}
-        assert roots <= sys.stdlib_module_names, path
 
 
 def test_every_test_says_what_is_promised() -> None:
@@ -104,6 +95,7 @@ def test_the_diagram_is_the_table() -> None:
     rows = re.findall(r"\('(\w+)', '(\w+)', array\[([^\]]+)\]\)", sql)
     allowed = {(start, end, makers.replace("'", "")) for start, end, makers in rows}
     diagram = (ROOT / "docs/lifecycle.md").read_text()
+    assert len(allowed) > 5
     drawn = set(re.findall(r"^\s+(\w+) --> (\w+): ([\w, ]+)$", diagram, re.MULTILINE))
     assert drawn == allowed
 

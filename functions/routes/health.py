@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from functions.models import ClientConfig
-from functions.services import Served
+from functions.wiring import Served
 
 router = APIRouter(tags=["health"])
 

@@ -9,8 +9,8 @@ from functions.errors import Conflict, InvalidRequest
 from functions.launch import Order, cancel, end
 from functions.models import AcceptedRun, Run, RunRequest, request_hash
 from functions.requests import idempotency_key
-from functions.services import Runner, Served, SignedIn
 from functions.timing import Timings
+from functions.wiring import Runner, Served, SignedIn
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 Key = Annotated[str | None, Depends(idempotency_key)]

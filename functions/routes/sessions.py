@@ -11,13 +11,16 @@ from sse_starlette import EventSourceResponse
 
 from functions.errors import InvalidRequest
 from functions.models import Page, Session
-from functions.services import Served, SignedIn
+from functions.wiring import Served, SignedIn
 from sandstream.events import Event
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
-MAX_PAGE = 1000
+# One less than Supabase gives at once, so that a page can tell whether there is another.
+MAX_PAGE = 999
 # Proxies cut a silent connection after a minute or less.
 SSE_HEARTBEAT_SECONDS = 15
+# A reader that takes nothing for so long has left, and keeps its place no longer.
+SSE_SEND_SECONDS = 30
 
 
 @router.get("")
@@ -52,12 +55,13 @@ async def list_events(
 ) -> Page[Event]:
     """The events with `seq > after`, in order."""
     store = served.store.as_user(caller.token)
-    rows = await store.events(session_id, after, limit)
+    rows = await store.events(session_id, after, limit + 1)
     if not rows:
         await store.session(session_id)
-    has_more = len(rows) == limit
+    page = rows[:limit]
+    has_more = len(rows) > limit
     return Page[Event].model_validate(
-        {"data": rows, "has_more": has_more, "next_cursor": str(rows[-1]["seq"]) if has_more else None}
+        {"data": page, "has_more": has_more, "next_cursor": str(page[-1]["seq"]) if has_more else None}
     )
 
 
@@ -78,7 +82,9 @@ async def stream_events(
     if session["status"] in ("idle", "terminated") and session["last_seq"] <= position:
         return Response(status_code=204)
     events = served.streams.follow(caller, session_id, position, session["last_seq"])
-    return EventSourceResponse(events, ping=SSE_HEARTBEAT_SECONDS, headers={"Cache-Control": "no-store"})
+    return EventSourceResponse(
+        events, ping=SSE_HEARTBEAT_SECONDS, send_timeout=SSE_SEND_SECONDS, headers={"Cache-Control": "no-store"}
+    )
 
 
 def session_cursor(row: dict[str, Any]) -> str:

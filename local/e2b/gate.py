@@ -16,6 +16,11 @@ from pathlib import Path
 from local.e2b.egress import LOOPBACK, Destination, DestinationError, IPAddress, Policy
 from local.e2b.relay import Relay, copy_both
 
+# Of one sandbox, both ways counted: whoever opens more takes nobody's descriptors but its own.
+MAX_CONNECTIONS = 256
+# A connection that does not say where it wants to go.
+GREETING_SECONDS = 10
+
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
@@ -78,6 +83,9 @@ class Gate:
         return [ipaddress.ip_address(entry[4][0]) for entry in found]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._open) >= MAX_CONNECTIONS:
+            writer.close()
+            return
         self._open.add(writer)
         try:
             await self._serve(reader, writer)
@@ -87,7 +95,9 @@ class Gate:
             self.release(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        kind, _, port = (await reader.readuntil(b"\n")).decode("ascii").strip().partition(" ")
+        async with asyncio.timeout(GREETING_SECONDS):
+            line = await reader.readuntil(b"\n")
+        kind, _, port = line.decode("ascii").strip().partition(" ")
         if kind == "proxy":
             await Relay(self, reader, writer, None).run()
         elif kind == "loopback":

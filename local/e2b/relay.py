@@ -215,7 +215,7 @@ class Relay:
         await self._switch(server)
 
     async def _answer(self, error: RefusedError) -> None:
-        if self._client.http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+        if self._client.writer.is_closing() or self._client.http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         body = json.dumps({"code": error.status, "message": error.message}).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}

@@ -39,6 +39,13 @@ create function private.is_live(status text) returns boolean
   language sql immutable parallel safe
   return status in ('launching', 'running');
 
+-- Whether every reader can read it: jsonb keeps 1e5000 as a number of 5,001 digits, which many a JSON parser refuses,
+-- and then the whole page with it.
+create function private.is_readable(content jsonb) returns boolean
+  language sql immutable parallel safe
+  return content is null
+    or not jsonb_path_exists(content, 'strict $.** ? (@.type() == "number" && (@ > 1e300 || @ < -1e300))');
+
 create function private.refuse_illegal_move() returns trigger
   language plpgsql set search_path = ''
 as $$

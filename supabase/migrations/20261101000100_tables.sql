@@ -7,7 +7,8 @@ create table public.agent_sessions (
   status text not null default 'idle' check (status in ('idle', 'running', 'rescheduling', 'terminated')),
   -- The highest seq in the log. Its row lock is what makes seq contiguous.
   last_seq bigint not null default 0 check (last_seq >= 0),
-  metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 16384),
+  metadata jsonb not null default '{}' 
+    check (jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 16384 and private.is_readable(metadata)),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
 ) with (fillfactor = 70); -- last_seq changes with every batch: room for HOT updates
@@ -25,10 +26,11 @@ create table public.agent_runs (
   epoch integer not null default 1 check (epoch >= 1),
   -- The highest n of the runner's own numbering that the log holds.
   last_n bigint not null default 0 check (last_n >= 0),
-  input jsonb not null check (jsonb_typeof(input) = 'object'),
+  -- As large as the endpoint's largest body, whoever calls.
+  input jsonb not null check (jsonb_typeof(input) = 'object' and pg_column_size(input) <= 16777216),
   limit_seconds integer not null check (limit_seconds between 1 and 604800),
-  result jsonb,
-  error jsonb,
+  result jsonb check (jsonb_typeof(result) = 'object' and pg_column_size(result) <= 262144 and private.is_readable(result)),
+  error jsonb check (jsonb_typeof(error) = 'object' and pg_column_size(error) <= 262144 and private.is_readable(error)),
   sandbox_id text,
   cancel_requested_at timestamptz,
   created_at timestamptz not null default now(),
@@ -57,7 +59,8 @@ create table public.agent_events (
   -- The runner's own number; null for events that SQL writes itself.
   n bigint check (n >= 1),
   type text not null check (octet_length(type) <= 64 and type ~ '^[a-z][a-z0-9_]*([.][a-z][a-z0-9_]*)*$'),
-  data jsonb not null check (jsonb_typeof(data) = 'object'),
+  -- One event never fills a reader's memory, nor a broadcast's.
+  data jsonb not null check (jsonb_typeof(data) = 'object' and pg_column_size(data) <= 262144),
   -- The sandbox's clock; nothing is decided by it.
   produced_at timestamptz not null default clock_timestamp(),
   created_at timestamptz not null default now(),

@@ -82,7 +82,8 @@ $$;
 
 -- Takes the events that continue the run's numbering, drops those it has, and takes nothing after a hole.
 -- Any batch may be sent again, and in any order. Moves a launching run to running.
--- Raises PT403 stale_epoch or not_a_run_token, PT409 run_finished when a finished run is sent something new.
+-- Raises PT403 stale_epoch or not_a_run_token, PT409 run_finished when a finished run is sent something new, PT400
+-- unreadable, and PT413 too_large for more than 2 MiB or 2,000 events.
 create function public.append_events_v1(events jsonb) returns jsonb
   language plpgsql security definer set search_path = ''
 as $$
@@ -90,8 +91,15 @@ declare
   run public.agent_runs := private.lock_run_of_token();
   taken bigint;
 begin
+  if pg_column_size(append_events_v1.events) > 2097152 or jsonb_array_length(append_events_v1.events) > 2000 then
+    raise exception using errcode = 'PT413', message = 'too_large';
+  elsif not private.is_readable(append_events_v1.events) then
+    raise exception using errcode = 'PT400', message = 'unreadable', detail = 'a number is too large';
+  end if;
   insert into public.agent_events (session_id, seq, run_id, n, type, data, produced_at)
-    select run.session_id, s.last_seq + e.k, run.id, e.n, e.type, e.data, coalesce(e.at, clock_timestamp())
+    select run.session_id, s.last_seq + e.k, run.id, e.n, e.type, e.data,
+      -- A clock may be wrong; a time that no calendar has would make the page unreadable.
+      case when e.at between '1970-01-01' and '9999-01-01' then e.at else clock_timestamp() end
     from public.agent_sessions s,
       lateral (
         select sent.*, row_number() over (order by sent.n) as k

@@ -52,7 +52,7 @@ begin
     raise exception using errcode = 'PT404', message = 'session_not_found';
   elsif found_status = 'terminated' then
     raise exception using errcode = 'PT409', message = 'session_terminated';
-  elsif exists (select from public.agent_runs r where r.session_id = of_session and r.status in ('launching', 'running')) then
+  elsif exists (select from public.agent_runs r where r.session_id = of_session and private.is_live(r.status)) then
     raise exception using errcode = 'PT409', message = 'session_busy', detail = 'the session has a live run';
   end if;
 end;
@@ -177,6 +177,8 @@ begin
   if run.status = 'launching' then
     perform private.append(run.session_id, run.id, array['session.error'], array[jsonb_build_object('error', fail_launch_v1.error)]);
     run := private.end_run(run.id, 'failed', null, fail_launch_v1.error);
+    -- Nothing came of the request: sent again with its key, it is admitted anew.
+    delete from public.idempotency_keys k where k.run_id = run.id;
   end if;
   return to_jsonb(run) - 'input';
 end;

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import uvicorn
@@ -12,6 +13,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+
+from local.stack import Part, Stack
+from tests.conftest import Person
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 NOT_PASSED_ON = {"host", "content-length", "transfer-encoding", "connection", "keep-alive"}
@@ -84,3 +88,17 @@ async def fault_proxy(target: str, *faults: Fault) -> AsyncIterator[FaultProxy]:
     finally:
         server.should_exit = True
         await serving
+
+
+@asynccontextmanager
+async def endpoints(stack: Stack, owner: Person, logs: Path, **changes: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Endpoints of their own with some settings changed."""
+    part = Part("endpoints", "local.api:create_app", logs)
+    part.start({**stack.api_environment(), "SANDSTREAM_URL": part.url, **changes})
+    try:
+        part.wait_until_ready("/healthz")
+        async with httpx.AsyncClient(base_url=part.url, headers=owner.headers, timeout=120) as http:
+            yield http
+    finally:
+        part.stop()
+        part.socket.close()

@@ -1,6 +1,6 @@
 """Runs inside a sandbox: looks everywhere for secrets, and tries to get out. Prints one JSON object.
 
-Usage: probe.py '{"needles": [...], "open": ["host:port"], "closed": ["host:port"], "proxied": ["http://host/"]}'
+Reads {"needles": [...], "open": ["host:port"], "closed": ["host:port"], "fetch": ["http://host/"]} from stdin.
 """
 
 import json

@@ -87,6 +87,45 @@ async def test_watch_and_cancel(owner: Person, client: Sandstream) -> None:
     assert (code, "cancelled" in err) == (1, True)
 
 
+async def test_ctrl_c_asks_the_run_to_stop(owner: Person, client: Sandstream) -> None:
+    """Whoever leaves a run with Ctrl-C does not leave it running, and is told so."""
+    process = await asyncio.create_subprocess_exec(
+        SANDSTREAM,
+        "run",
+        "--",
+        "echo up; sleep 300",
+        env=environment(owner),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while b"command.output" not in (line := await process.stdout.readline()):
+            assert line
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, b"to stop" in err) == (130, True)
+    (session,) = (await client.sessions()).data
+    types = [event.type async for event in client.watch(session.id)]
+    assert types[-2:] == ["run.cancelled", "session.status_idle"]
+
+
+async def test_an_id_that_is_none_is_refused(owner: Person) -> None:
+    """In words, before anything is asked."""
+    for command in ("watch", "cancel"):
+        code, _, err = await sandstream(environment(owner), command, "not-an-id")
+        assert code == 2
+        assert "Traceback" not in err
+
+
+async def test_words_stay_words(owner: Person) -> None:
+    """Several words after `--` are one command and its arguments, as a shell was given them."""
+    code, out, _ = await sandstream(environment(owner), "run", "--json", "--", "printf", "%s|", "a b", "c")
+    assert code == 0
+    outputs = [json.loads(line)["data"].get("text") for line in out.splitlines()]
+    assert "a b|c|" in outputs
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -120,6 +159,9 @@ async def test_the_demo_holds_and_leaves_nothing(tmp_path: Path) -> None:
     env = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "160"}
     code, out, err = await sandstream(env, "demo")
     assert code == 0, out + err
+    assert [
+        each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(each.info["cmdline"] or [])
+    ] == []
     assert "no gap, no repeat" in out
     assert "FAILED" not in out
     assert os.listdir(tmp_path) == []
@@ -141,8 +183,8 @@ async def test_ctrl_c_leaves_nothing(how: signal.Signals, tmp_path: Path) -> Non
     process = await asyncio.create_subprocess_exec(SANDSTREAM, "demo", env=env, stdout=subprocess.PIPE)
     assert process.stdout is not None
     async with asyncio.timeout(90):
-        while b"tick 2" not in await process.stdout.readline():
-            pass
+        while b"command.started" not in (line := await process.stdout.readline()):
+            assert line
     family = descendants(process.pid)
     assert len(family) > 4
     process.send_signal(how)

@@ -8,27 +8,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from local.stack import Part, Stack
+from local.stack import Stack
 from tests.conftest import Person
-from tests.e2e.faults import Fault, fault_proxy
+from tests.e2e.faults import Fault, endpoints, fault_proxy
 from tests.e2e.sandboxes import living, until
 from tests.e2e.test_refusals import assert_refused
 
 PLAN = {"commands": [{"command": "echo hi"}]}
-
-
-@asynccontextmanager
-async def endpoints(stack: Stack, owner: Person, logs: Path, **changes: str) -> AsyncIterator[httpx.AsyncClient]:
-    """Endpoints of their own with some settings changed."""
-    part = Part("endpoints", "local.api:create_app", logs)
-    part.start({**stack.api_environment(), "SANDSTREAM_URL": part.url, **changes})
-    try:
-        part.wait_until_ready("/healthz")
-        async with httpx.AsyncClient(base_url=part.url, headers=owner.headers, timeout=120) as http:
-            yield http
-    finally:
-        part.stop()
-        part.socket.close()
 
 
 @asynccontextmanager
@@ -42,14 +28,15 @@ async def faulty_store(stack: Stack, owner: Person, logs: Path, fault: Fault) ->
 async def assert_ended_as_failed(
     stack: Stack, owner: Person, service: httpx.AsyncClient, before: list[str], word: str
 ) -> None:
-    """The owner's one run has failed, its log says why and is at its end, and no new sandbox lives."""
-    (run,) = (await service.get("/agent_runs", params={"owner": f"eq.{owner.id}"})).json()
-    assert run["status"] == "failed"
-    assert run["error"]["type"] == word
-    (session,) = (await service.get("/agent_sessions", params={"owner": f"eq.{owner.id}"})).json()
-    assert session["status"] == "idle"
-    events = (await service.get("/agent_events", params={"session_id": f"eq.{session['id']}", "order": "seq"})).json()
-    assert [event["type"] for event in events] == ["run.created", "session.error", "run.failed", "session.status_idle"]
+    """The owner's runs have failed, their logs say why and are at their end, and no new sandbox lives."""
+    runs = (await service.get("/agent_runs", params={"owner": f"eq.{owner.id}"})).json()
+    assert {(run["status"], run["error"]["type"]) for run in runs} == {("failed", word)}
+    sessions = (await service.get("/agent_sessions", params={"owner": f"eq.{owner.id}"})).json()
+    assert {session["status"] for session in sessions} == {"idle"}
+    for session in sessions:
+        query = {"session_id": f"eq.{session['id']}", "order": "seq"}
+        types = [event["type"] for event in (await service.get("/agent_events", params=query)).json()]
+        assert types == ["run.created", "session.error", "run.failed", "session.status_idle"]
 
     async def none_new() -> bool | None:
         return set(await living(stack)) <= set(before) or None
@@ -71,20 +58,33 @@ E2B_FAULTS = {
 
 @pytest.mark.parametrize("fault", E2B_FAULTS.values(), ids=E2B_FAULTS.keys())
 async def test_e2b_fails(fault: Fault, stack: Stack, owner: Person, service: httpx.AsyncClient, tmp_path: Path) -> None:
-    """502 or 503 with Retry-After; the run ends as failed; the same request again gets the same answer."""
+    """502 or 503 with Retry-After; the run ends as failed, and its sandbox too."""
     before = await living(stack)
-    headers = {"Idempotency-Key": f"key-{uuid4()}"}
     async with fault_proxy(stack.e2b.url, fault) as proxy:
         changes = {"E2B_API_URL": proxy.url, "E2B_SANDBOX_URL": proxy.url, "E2B_REQUEST_TIMEOUT_SECONDS": "2"}
         async with endpoints(stack, owner, tmp_path, **changes) as http:
-            answer = await http.post("/v1/runs", json=PLAN, headers=headers)
+            answer = await http.post("/v1/runs", json=PLAN)
             assert answer.status_code in (502, 503)
             assert_refused(answer, answer.status_code, "sandbox_unavailable")
             assert int(answer.headers["retry-after"]) > 0
-            again = await http.post("/v1/runs", json=PLAN, headers=headers)
-            assert_refused(again, 502, "sandbox_unavailable")
     assert fault.seen > 0
     await assert_ended_as_failed(stack, owner, service, before, "sandbox_unavailable")
+
+
+async def test_the_same_key_may_be_tried_again(stack: Stack, owner: Person, tmp_path: Path) -> None:
+    """Retry-After is no empty word: after a launch that failed, the same request with its key is launched."""
+    headers = {"Idempotency-Key": f"key-{uuid4()}"}
+    async with AsyncExitStack() as opened:
+        fault = Fault("POST", "/v2/sandboxes", 500, times=1)
+        proxy = await opened.enter_async_context(fault_proxy(stack.e2b.url, fault))
+        http = await opened.enter_async_context(endpoints(stack, owner, tmp_path, E2B_API_URL=proxy.url))
+        failed = await http.post("/v1/runs", json=PLAN, headers=headers)
+        assert_refused(failed, 502, "sandbox_unavailable")
+        launched = await http.post("/v1/runs", json=PLAN, headers=headers)
+        assert launched.status_code == 202
+        assert (await http.post("/v1/runs", json=PLAN, headers=headers)).json() == launched.json()
+    async with owner.client() as client:
+        assert (await client.result(launched.json()["id"])).status == "succeeded"
 
 
 async def test_supabase_fails_before_admission(

@@ -1,5 +1,6 @@
 """What the endpoints refuse, and how: a status, a word, the field's name, a request id, never a trace."""
 
+import base64
 import json
 from typing import Any
 from uuid import uuid4
@@ -45,6 +46,16 @@ BAD_BODIES = {
     "a title of 201 letters": (plan(title="x" * 201), "title"),
     "metadata that is no text": (plan(metadata={"a": 1}), "metadata.a"),
     "egress to a URL": (plan(egress=["https://example.test/x"]), "egress.0"),
+    "egress to loopback": (plan(egress=["127.0.0.1:5432"]), "egress.0"),
+    "egress to loopback by name": (plan(egress=["localhost:5432"]), "egress.0"),
+    "egress to loopback in short": (plan(egress=["127.1"]), "egress.0"),
+    "egress to loopback as a number": (plan(egress=["2130706433"]), "egress.0"),
+    "egress to a private network": (plan(egress=["10.0.0.1"]), "egress.0"),
+    "egress to link-local": (plan(egress=["example.test", "169.254.169.254"]), "egress.1"),
+    "egress to port 0": (plan(egress=["example.test:0"]), "egress.0"),
+    "egress to port 99999": (plan(egress=["example.test:99999"]), "egress.0"),
+    "egress to a host with two dots": (plan(egress=["a..b"]), "egress.0"),
+    "metadata over 16 KiB": (plan(metadata={str(n): "é" * 512 for n in range(16)} | {"x": '"' * 512}), "metadata"),
     "a run limit of 0": (plan(timeout=0), "timeout"),
     "a run limit over the plan's": (plan(timeout=10**6), "timeout"),
     "a list": ([], "body"),
@@ -122,6 +133,29 @@ async def test_the_longest_plan_is_accepted(owner: Person, client: Sandstream) -
         answer = await http.post("/v1/runs", json={"commands": [{"command": filler}] * 200, "timeout": 60})
     assert answer.status_code == 202, answer.text
     await client.cancel(answer.json()["id"])
+
+
+async def test_hosts_that_may_be_asked_for(owner: Person, client: Sandstream) -> None:
+    """Names, wildcards, public addresses, with and without a port."""
+    hosts = ["example.test", "*.example.test", "8.8.8.8", "8.8.8.8:53", "a-b.example.test:8443", "Example.Test"]
+    async with owner.endpoints() as http:
+        answer = await http.post("/v1/runs", json=plan(egress=hosts))
+    assert answer.status_code == 202, answer.text
+
+
+async def test_two_idempotency_keys_are_none(owner: Person) -> None:
+    """Which of them counts is not ours to guess."""
+    async with owner.endpoints() as http:
+        headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+        answer = await http.post("/v1/runs", json=PLAN, headers=headers)
+    assert assert_refused(answer, 400)["param"] == "Idempotency-Key"
+
+
+async def test_a_cursor_that_no_calendar_has_is_400(owner: Person) -> None:
+    """What Postgres cannot take is the client's mistake, not a failure of ours."""
+    cursor = base64.urlsafe_b64encode(f"0001-01-01T00:00:00+23:59 {uuid4()}".encode()).decode()
+    async with owner.endpoints() as http:
+        assert_refused(await http.get("/v1/sessions", params={"after": cursor}), 400)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])

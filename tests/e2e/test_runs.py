@@ -2,16 +2,21 @@
 
 import asyncio
 from collections import defaultdict
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
 from uuid import UUID
 
 import httpx
 import pytest
+from e2b import AsyncSandbox
 
 from local.stack import Stack
 from sandstream.client import Sandstream
 from sandstream.errors import ConflictError
 from sandstream.events import Event
 from sandstream.wire import Command, Run
+from tests.conftest import Person
+from tests.e2e.faults import Fault, endpoints, fault_proxy
 from tests.e2e.sandboxes import is_gone, row, sandbox_of, until
 
 
@@ -123,38 +128,44 @@ while true; do sleep 0.2; done
 
 
 async def test_cancel_ends_what_does_not_want_to_end(
-    stack: Stack, client: Sandstream, service: httpx.AsyncClient
+    stack: Stack, owner: Person, client: Sandstream, service: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     """A command that ignores SIGTERM, with a child and one that left its process group: none survives a cancel."""
-    run = await client.submit([Command(command=STUBBORN)])
-    sandbox = await sandbox_of(stack, service, run.id)
-    printed = ""
-    async for event in client.watch(run.session_id):
-        if event.type == "command.output":
-            printed += event.data["text"]
-        if all(word in printed for word in ("child", "escaped", "ready")):
-            break
-    asked = await client.cancel(run.id)
-    assert asked.cancel_requested_at is not None
-    survivors = []
-    async for event in client.watch(run.session_id):
-        if event.type == "command.completed":
-            survivors = await count_sleepers(sandbox)
-    assert survivors == []
+    kept = Fault("DELETE", "/sandboxes/", 500)
+    async with AsyncExitStack() as opened:
+        # The sandbox outlives its run here, so that there is something to look into.
+        proxy = await opened.enter_async_context(fault_proxy(stack.e2b.url, kept))
+        http = await opened.enter_async_context(endpoints(stack, owner, tmp_path, E2B_API_URL=proxy.url))
+        submitted = await http.post("/v1/runs", json={"commands": [{"command": STUBBORN}]})
+        run = await client.run(submitted.json()["id"])
+        sandbox = await sandbox_of(stack, service, run.id)
+        await printed(client, run, "child", "escaped", "ready")
+        assert len(await sleepers(sandbox)) == 2
+        assert (await client.cancel(run.id)).cancel_requested_at is not None
+        events = await watched(client, run)
+        assert await sleepers(sandbox) == []
+    assert_whole(events)
     assert (await client.run(run.id)).status == "cancelled"
     with pytest.raises(ConflictError):
         await client.cancel(run.id)
+    await sandbox.kill()
 
 
-async def count_sleepers(sandbox: object) -> list[str]:
-    """What of STUBBORN still runs in the sandbox; nothing when the sandbox is gone as well."""
-    from e2b.exceptions import SandboxException
+async def printed(client: Sandstream, run: Run, *words: str) -> None:
+    """Returns once the run has printed all these words."""
+    output = ""
+    async with aclosing(client.watch(run.session_id)) as events:
+        async for event in events:
+            output += event.data.get("text", "")
+            if all(word in output for word in words):
+                return
+    raise AssertionError(f"the run ended before it printed {words}: {output}")
 
-    try:
-        listed = await sandbox.commands.run("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")  # type: ignore[attr-defined]
-    except SandboxException:
-        return []
-    return [line for line in listed.stdout.splitlines() if "time.sleep(300)" in line]
+
+async def sleepers(sandbox: AsyncSandbox) -> list[str]:
+    """What of STUBBORN's children runs in the sandbox."""
+    listed = await sandbox.commands.run("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done 2>/dev/null")
+    return [line for line in listed.stdout.splitlines() if line.startswith("python3 -c") and "time.sleep(300)" in line]
 
 
 async def test_a_session_takes_one_run_after_another(client: Sandstream) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import jwt
 import pytest
 
 from local.stack import Stack
@@ -33,8 +34,10 @@ def place(url: str) -> str:
     return urlsplit(url).netloc
 
 
-async def probed(stack: Stack, client: Sandstream, service: httpx.AsyncClient, **wanted: Any) -> dict[str, Any]:
-    """What the probe finds in the sandbox of a run that is going on."""
+async def probed(
+    stack: Stack, client: Sandstream, service: httpx.AsyncClient, planted: str = "", **wanted: Any
+) -> dict[str, Any]:
+    """What the probe finds in the sandbox of a run that is going on, and in which `planted` lies in a file."""
     run = await client.submit(["sleep 60"])
     sandbox = await sandbox_of(stack, service, run.id)
 
@@ -45,7 +48,11 @@ async def probed(stack: Stack, client: Sandstream, service: httpx.AsyncClient, *
     await until(started, "the command to start")
     request = json.dumps({"needles": [], "open": [], "closed": [], "fetch": [], **wanted})
     await sandbox.files.write_files(
-        [{"path": "/tmp/probe.py", "data": PROBE.read_text()}, {"path": "/tmp/wanted.json", "data": request}]  # noqa: S108
+        [
+            {"path": "/tmp/probe.py", "data": PROBE.read_text()},  # noqa: S108 inside the sandbox
+            {"path": "/tmp/wanted.json", "data": request},  # noqa: S108
+            {"path": "/tmp/planted", "data": planted},  # noqa: S108
+        ]
     )
     # The needles must not lie in a file while they are searched for.
     done = await sandbox.commands.run("exec 3</tmp/wanted.json; rm /tmp/wanted.json; python3 /tmp/probe.py <&3")
@@ -65,8 +72,9 @@ async def test_no_secret_is_in_the_sandbox(stack: Stack, client: Sandstream, ser
 
 async def test_the_probe_finds_what_is_there(stack: Stack, client: Sandstream, service: httpx.AsyncClient) -> None:
     """The search above is no formality: what the sandbox does hold is found, in environments and in files."""
-    needles = [stack.keys.publishable_key, "SANDSTREAM_RUN"]
-    report = await probed(stack, client, service, needles=needles)
+    needles = [stack.keys.publishable_key, "SANDSTREAM_COMMAND"]
+    report = await probed(stack, client, service, needles=needles, planted=jwt.encode({}, "x" * 32))
+    assert "/tmp/planted: a JWT" in report["found"]  # noqa: S108 inside the sandbox
     assert any("/proc/" in place for place in report["found"])
     assert any("job.json" in place for place in report["found"])
 

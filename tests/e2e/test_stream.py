@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import httpx
+import pytest
 
 from sandstream.client import Sandstream
 from tests.conftest import Person
@@ -100,7 +101,10 @@ async def test_a_silent_stream_says_that_it_lives(owner: Person, client: Sandstr
     async with owner.endpoints() as http:
         path = f"/v1/sessions/{run.session_id}/events/stream"
         async with asyncio.timeout(60), http.stream("GET", path) as answer:
+            assert answer.status_code == 200
             async for line in answer.aiter_lines():
                 if line.startswith(":"):
                     break
+            else:
+                pytest.fail("the stream ended without a sign of life")
     await client.cancel(run.id)

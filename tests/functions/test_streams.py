@@ -7,7 +7,7 @@ import jwt
 import pytest
 
 from functions.errors import NotAuthenticated
-from functions.streams import TAIL_EVENTS, Line, Tail
+from functions.streams import TAIL_BYTES, TAIL_EVENTS, Line, Tail
 
 FAR = time.time() + 3600
 
@@ -45,6 +45,15 @@ def test_a_tail_does_not_pretend_to_know_the_beginning() -> None:
     long = filled(*range(1, TAIL_EVENTS + 2))
     assert long.since(0) is None
     assert len(long.since(1) or []) == TAIL_EVENTS
+
+
+def test_a_tail_is_bounded_in_bytes() -> None:
+    """Large events push older ones out: what a session's tail holds is not up to those who write it."""
+    tail = Tail(0)
+    for seq in range(1, 21):
+        tail.add(Line(seq, b"x" * (TAIL_BYTES // 10)))
+    assert tail.since(9) is None
+    assert [found.seq for found in tail.since(10) or []] == list(range(11, 21))
 
 
 async def test_growth_wakes_every_reader() -> None:

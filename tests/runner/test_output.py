@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +29,20 @@ def rest(stream: Tail, allowance: int = LIMIT) -> list[dict[str, Any]]:
     while piece := stream.read(allowance - stream.offset, final=True):
         pieces.append(piece)
     return pieces
+
+
+@pytest.mark.parametrize("other", ["fifo", "link", "folder"])
+def test_what_is_no_file_holds_nobody(other: str, tmp_path: Path) -> None:
+    """A command that puts a FIFO, a link or a folder in the place of its output gets no output, and stops nothing."""
+    path = tmp_path / "stdout"
+    if other == "fifo":
+        os.mkfifo(path)
+    elif other == "link":
+        path.symlink_to("/etc/passwd")
+    else:
+        path.mkdir()
+    assert tail(path).size() == 0
+    assert rest(tail(path)) == []
 
 
 def offered(stream: Tail) -> dict[str, Any] | None:

@@ -54,6 +54,16 @@ def test_each_kind_is_known(kind: str) -> None:
     assert redact_text(text, []) == text.replace(secret, f"[redacted:{kind}]")
 
 
+@pytest.mark.parametrize("kind", SAMPLES)
+@pytest.mark.parametrize("colour", ["\x1b[31m", "\x1b[01;31m\x1b[K", "\x1b[m", "\x1b[0K"])
+def test_a_colour_does_not_hide_a_key(kind: str, colour: str) -> None:
+    """What grep or a logger paints is redacted all the same, also where the stream is cut inside it."""
+    raw = f"found: {colour}{SAMPLES[kind]}\x1b[0m\n".encode()
+    expected = raw.replace(SAMPLES[kind].encode(), f"[redacted:{kind}]".encode())
+    for cut in range(0, len(raw), 5):
+        assert streamed(raw, [cut]) == expected, cut
+
+
 def test_every_kind_has_a_sample() -> None:
     """A kind without a sample would be a kind without a test."""
     assert {kind.name for kind in KINDS} | {"private_key"} == set(SAMPLES)

@@ -253,3 +253,35 @@ def test_a_runner_writes_its_own_run_only(rest: Connection, admin: Connection, r
     assert numbers_of(admin, run) == [1, 2]
     assert numbers_of(admin, other) == []
     assert row_of(admin, other)["status"] == "launching"
+
+
+@pytest.mark.parametrize("at", ["infinity", "-infinity", "294276-12-31T00:00:00Z", "0044-03-15T00:00:00Z BC"])
+def test_a_time_of_no_calendar_is_not_kept(rest: Connection, admin: Connection, run: Run, at: str) -> None:
+    """The database's own time stands in for it: readers parse what they get."""
+    run.runner.call(rest, "append_events_v1", events=[{"n": 1, "type": "x", "data": {}, "at": at}])
+    query = (
+        "select produced_at between now() - interval '1 hour' and now() + interval '1 hour' from public.agent_events"
+    )
+    assert scalar(admin, f"{query} where run_id = %s and n = 1", (run.id,)) is True
+
+
+@pytest.mark.parametrize("data", [{"x": 10**4000}, {"x": [{"y": -(10**301)}]}])
+def test_a_number_of_thousands_of_digits_is_refused(rest: Connection, run: Run, data: Json) -> None:
+    """jsonb would keep it whole, and readers could not read the page: PT400, wherever in the event it stands."""
+    with refused("PT400", "unreadable"):
+        run.runner.call(rest, "append_events_v1", events=[{"n": 1, "type": "x", "data": data}])
+
+
+def test_numbers_that_anyone_can_read_are_taken(rest: Connection, run: Run) -> None:
+    """Only numbers are meant, not texts of digits, and only giants."""
+    data = {"small": 1e-300, "large": 10**300, "text": "9" * 5000}
+    assert run.runner.call(rest, "append_events_v1", events=[{"n": 1, "type": "x", "data": data}])["last_n"] == 1
+
+
+def test_a_batch_has_bounds(rest: Connection, run: Run) -> None:
+    """More than 2,000 events, or 2 MiB, are PT413: nobody fills a reader's memory with one request."""
+    with refused("PT413", "too_large"):
+        append(rest, run.runner, range(1, 2002))
+    with refused("PT413", "too_large"):
+        run.runner.call(rest, "append_events_v1", events=[{"n": 1, "type": "x", "data": {"x": "x" * (2 << 20)}}])
+    assert append(rest, run.runner, range(1, 2001))["last_n"] == 2000
