@@ -10,7 +10,9 @@ STAMP := $(VENV)/.installed
 NODE_STAMP := tests/node/node_modules/.installed
 PYTEST_WORKERS ?= 3
 
-.PHONY: demo test check format up bench lock install clean
+# What tests run inside sandboxes, which see this machine's /usr.
+TOOLS := curl git
+.PHONY: demo test check format up bench lock install tools clean
 
 demo: $(STAMP)
 	$(BIN)/sandstream demo
@@ -18,7 +20,7 @@ demo: $(STAMP)
 up: $(STAMP)
 	$(BIN)/sandstream up
 
-test: $(STAMP) $(NODE_STAMP)
+test: $(STAMP) $(NODE_STAMP) tools
 	$(WITH_BIN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadscope $(PYTEST_ARGS)
 
 check: $(STAMP)
@@ -34,6 +36,11 @@ bench: $(STAMP)
 	$(BIN)/python -m bench
 
 install: $(STAMP)
+
+tools:
+	@for tool in $(TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq $$missing; } \
+	  || { echo "missing:$$missing; run: sudo apt-get install$$missing"; exit 1; }
 
 .tools/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=…"; exit 1; }

@@ -92,6 +92,31 @@ async def test_undeclared_hosts_are_refused(server: Server) -> None:
         assert "unreachable" in raw.stderr
 
 
+# Opens 300 connections to the gate, says nothing on any, and prints how many the gate closes at once.
+GREEDY = """
+import select, socket
+held = [socket.socket(socket.AF_UNIX) for _ in range(300)]
+for one in held: one.connect('/run/sandstream/gate/gate.sock')
+closed = set()
+while len(closed) < 44:
+    ready, _, _ = select.select([one for one in held if one not in closed], [], [], 8)
+    if not ready: break
+    closed |= {one for one in ready if one.recv(1) == b''}
+print(len(closed))
+"""
+
+
+async def test_one_sandbox_cannot_take_all_connections(server: Server) -> None:
+    """Past 256 a sandbox's connections are closed; its neighbours go out as before, and so does it afterwards."""
+    async with upstream() as web, server.sandbox(network=only(web.netloc)) as greedy:
+        await greedy.files.write("greedy.py", GREEDY)
+        counted = await greedy.commands.run("python3 greedy.py")
+        assert int(counted.stdout) >= 300 - 256
+        async with server.sandbox(network=only(web.netloc)) as neighbour:
+            answers = [await each.commands.run(f"curl -s http://{web.netloc}/") for each in (neighbour, greedy)]
+        assert [answer.stdout for answer in answers] == ["ok", "ok"]
+
+
 async def test_a_host_header_cannot_redirect_a_credential(server: Server) -> None:
     """A request whose Host or URL names another destination than its connection's is refused, not forwarded."""
     async with (
