@@ -73,7 +73,7 @@ async def test_no_secret_is_in_the_sandbox(stack: Stack, client: Sandstream, ser
 async def test_the_probe_finds_what_is_there(stack: Stack, client: Sandstream, service: httpx.AsyncClient) -> None:
     """The search above is no formality: what the sandbox does hold is found, in environments and in files."""
     needles = [stack.keys.publishable_key, "SANDSTREAM_COMMAND"]
-    report = await probed(stack, client, service, needles=needles, planted=jwt.encode({}, "x" * 32))
+    report = await probed(stack, client, service, needles=needles, planted=jwt.encode({"sub": "canary"}, "x" * 32))
     assert "/tmp/planted: a JWT" in report["found"]  # noqa: S108 inside the sandbox
     assert any("/proc/" in place for place in report["found"])
     assert any("job.json" in place for place in report["found"])
