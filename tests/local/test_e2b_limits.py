@@ -48,7 +48,6 @@ async def test_a_group_freezes_measures_and_goes(counting: tuple[subprocess.Pope
         cage.attach(member.pid)
     await cage.freeze()
     before = count.read_text()
-    assert cage.usage().memory >= 0
     used = cage.usage().cpu_seconds
     assert count.read_text() == before
     cage.thaw()

@@ -253,8 +253,6 @@ async def test_a_statement_that_takes_too_long(library: Project) -> None:
     library.sql("create or replace function public.slow() returns int language sql as 'select 1 from pg_sleep(30)'")
     library.sql("alter function public.slow() set statement_timeout = '50ms'")
     async with library.rest() as rest:
-        started = time.monotonic()
         answer = await rest.post("/rpc/slow")
         assert (answer.status_code, answer.json()["code"]) == (500, "57014")
-        assert time.monotonic() - started < DEADLINE_SECONDS
         assert (await rest.get("/labels")).status_code == 200

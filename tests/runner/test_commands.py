@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from sandbox_scripts.control import CANCELLED, Control
 from sandbox_scripts.drivers.commands import ATTEMPTS
 from tests.runner.conftest import Bench, alive, command, until
 from tests.runner.log_server import LogServer
@@ -176,7 +179,17 @@ def test_a_signal_to_the_runner_is_a_cancellation(bench: Bench, log: LogServer, 
     assert bench.survivors() == []
 
 
-def test_cancel_cuts_the_delay_before_a_retry_short(bench: Bench, log: LogServer) -> None:
+@pytest.mark.timeout(30)
+def test_a_cancellation_ends_the_longest_pause() -> None:
+    """An hour's sleep between two attempts is over as soon as the run is cancelled."""
+    shipper = SimpleNamespace(cancel_requested=False, alarm=None)
+    control = Control(shipper, deadline=float("inf"))  # type: ignore[arg-type] # the two fields that it reads
+    threading.Timer(0.2, lambda: setattr(shipper, "cancel_requested", True)).start()
+    control.sleep(3600)
+    assert control.check() == CANCELLED
+
+
+def test_nothing_is_tried_again_once_the_run_is_cancelled(bench: Bench, log: LogServer) -> None:
     """No further attempt once the run is to end."""
     bench.job(command("exit 1", retryable=True))
     log.cancel_requested = True

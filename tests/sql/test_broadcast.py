@@ -81,13 +81,15 @@ def test_a_large_batch_is_told_by_its_range(rest: Connection, admin: Connection,
 
 
 def test_the_limit_is_on_the_whole_message(rest: Connection, admin: Connection, run: Run) -> None:
-    """A payload of exactly 200,000 bytes goes out whole; one byte more and it is a range."""
+    """A payload just under 200,000 bytes goes out whole; one just over is a range."""
     append(rest, run.runner, [1])
     room = LIMIT_BYTES - messages(admin, run)[1]["bytes"]
-    append(rest, run.runner, [2], size=room)
-    append(rest, run.runner, [3], size=room + 1)
+    # A time is up to seven characters shorter when its microseconds end in zeros.
+    append(rest, run.runner, [2], size=room - 16)
+    append(rest, run.runner, [3], size=room + 16)
     fits, too_large = messages(admin, run)[2:]
-    assert (fits["bytes"], "events" in fits["payload"]) == (LIMIT_BYTES, True)
+    assert LIMIT_BYTES - 40 < fits["bytes"] <= LIMIT_BYTES
+    assert "events" in fits["payload"]
     assert "events" not in too_large["payload"]
 
 

@@ -163,6 +163,7 @@ def test_two_sessions_do_not_wait_for_each_other(
     """The lock is the session's: while one is held, another session's events are taken."""
     other = new_run(rest, admin)
     second = connect("authenticator")
+    second.execute("set lock_timeout = '10s'")
     with rest.transaction():
         append(rest, run.runner, [1])
         assert append(second, other.runner, [1])["last_n"] == 1
