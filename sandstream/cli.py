@@ -35,6 +35,8 @@ Url = Annotated[str, typer.Option(envvar="SANDSTREAM_URL", help="Base URL of the
 Key = Annotated[str, typer.Option(envvar="SANDSTREAM_KEY", help="Access token of a signed-in Supabase user.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")]
 
+# What a plan may hold beside its commands: the arguments of `submit`.
+PLAN_FIELDS = {"session_id", "title", "metadata", "egress", "timeout"}
 # Wide enough for an id and a time, also where the terminal is narrower or there is none.
 LISTING_WIDTH = 120
 
@@ -132,7 +134,7 @@ def sessions(url: Url, key: Key, limit: Annotated[int, typer.Option(min=1, max=1
         for found in (await client.sessions(limit=limit)).data:
             created = found.created_at.astimezone().isoformat(sep=" ", timespec="seconds")
             table.add_row(str(found.id), found.status, str(found.last_seq), created, Text(found.title or ""))
-        out.print(table, width=max(out.width, LISTING_WIDTH))
+        Console(width=max(out.width, LISTING_WIDTH), highlight=False).print(table)
         return 0
 
     finish(url, key, listing)
@@ -158,6 +160,8 @@ def parse_plan(file: Path) -> dict[str, Any]:
         commands = [command if isinstance(command, str) else Command.model_validate(command) for command in listed]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SandstreamError(f"{file} is not a plan: {error}") from error
+    if unknown := plan.keys() - PLAN_FIELDS:
+        raise SandstreamError(f"{file} is not a plan: a plan has no {', '.join(sorted(unknown))}")
     return {"commands": commands, **plan}
 
 

@@ -63,8 +63,23 @@ async def test_a_plan_comes_from_a_file(owner: Person, tmp_path: Path) -> None:
     events = [json.loads(line) for line in out.splitlines()]
     assert code == 0
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-    _, listed, _ = await sandstream(environment(owner), "sessions")
+    _, listed, _ = await sandstream({**environment(owner), "COLUMNS": "80"}, "sessions")
     assert "from a file" in listed
+    assert events[0]["session_id"] in listed
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "7", '{"commands": 1}', '{"commands": [7]}', '{"commands": ["true"], "priority": 1}'],
+)
+async def test_a_file_that_is_no_plan_is_said(content: str, owner: Person, tmp_path: Path) -> None:
+    """Whatever is in the file: one line, no trace, nothing submitted."""
+    plan = tmp_path / "plan.json"
+    plan.write_text(content)
+    code, out, err = await sandstream(environment(owner), "run", "-f", str(plan))
+    assert (code, out) == (1, "")
+    assert "is not a plan" in err
+    assert "Traceback" not in err
 
 
 async def test_watch_and_cancel(owner: Person, client: Sandstream) -> None:
