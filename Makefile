@@ -66,6 +66,8 @@ lock: | $(filter .tools/bin/uv,$(UV))
 	  --extra local --extra dev --output-file requirements.txt pyproject.toml requirements.in
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --constraint requirements.txt --output-file functions/requirements.txt pyproject.toml
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --constraint requirements.txt --output-file sandbox_scripts/requirements.txt sandbox_scripts/requirements.in
 
 clean:
 	rm -rf $(VENV) .tools tests/node/node_modules

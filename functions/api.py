@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from functions.errors import ApiError, InvalidRequest, NotFound, UnsupportedMediaType
 from functions.logs import configure
 from functions.requests import RequestEdge
-from functions.routes import health, runs, sessions
+from functions.routes import agents, environments, events, health, runs, sessions, unbuilt
 from functions.settings import Settings
 from functions.wiring import opened
 
@@ -32,8 +32,8 @@ def create_api(settings: Settings) -> FastAPI:
     app.add_exception_handler(ApiError, answer_api_error)
     app.add_exception_handler(RequestValidationError, answer_validation_error)
     app.add_exception_handler(HTTPException, answer_http_exception)
-    for router in (health.router, runs.router, sessions.router):
-        app.include_router(router)
+    for routes in (health, runs, agents, environments, sessions, events, unbuilt):
+        app.include_router(routes.router)
     return app
 
 
@@ -69,8 +69,19 @@ def as_refusal(request: Request, error: RequestValidationError) -> ApiError:
     first: dict[str, Any] = error.errors()[0]
     if first["loc"][0] == "body" and content_type != "application/json":
         return UnsupportedMediaType("the body must be application/json")
-    path = [str(part) for part in first["loc"][1:]]
+    place = as_written(first, error.body) if first["loc"][0] == "body" else first["loc"][1:]
+    path = [str(part) for part in place]
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         return InvalidRequest(f"the body is not JSON: {message}", param="body")
     return InvalidRequest(message, param=".".join(path) or "body")
+
+
+def as_written(error: dict[str, Any], body: Any) -> list[int | str]:
+    """Where an error is, in the client's words: pydantic's path also names the member of a union that it took."""
+    found: list[int | str] = []
+    for part in error["loc"][1:]:
+        if (isinstance(body, dict) and part in body) or (isinstance(body, list) and isinstance(part, int)):
+            body = body[part]
+            found.append(part)
+    return [*found, error["loc"][-1]] if error["type"] == "missing" and len(error["loc"]) > 1 else found

@@ -8,14 +8,19 @@ ApiError
 ├── Conflict 409              same key with another body, a busy session, a finished run
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
+├── NotBuilt 501              a part of the Managed Agents API that is not here; the message names it
 └── Unavailable 503
+    ├── ModelNotConfigured 503       the deployment has no model key
     ├── SandboxUnavailable 502/503   E2B refused or did not answer
+    │   └── SandboxGone 502              E2B says that there is no such sandbox any more
     └── StoreUnavailable 503         Supabase refused or did not answer
 """
 
 from typing import Any
 
 RETRY_AFTER_SECONDS = 2
+# What the official SDK obeys before it looks at the status.
+NOT_AGAIN = {"x-should-retry": "false"}
 
 
 class ApiError(Exception):
@@ -85,6 +90,11 @@ class Conflict(ApiError):
     status = 409
     type = "conflict_error"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The official SDK repeats every 409 unless it is told not to."""
+        return NOT_AGAIN
+
 
 class TooLarge(ApiError):
     """The body is over the limit."""
@@ -100,6 +110,18 @@ class UnsupportedMediaType(ApiError):
     type = "unsupported_media_type"
 
 
+class NotBuilt(ApiError):
+    """A part of the Managed Agents API that this server does not have."""
+
+    status = 501
+    type = "not_implemented"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The official SDK repeats every 501 unless it is told not to."""
+        return NOT_AGAIN
+
+
 class Unavailable(ApiError):
     """A service behind us failed; the same request may be sent again."""
 
@@ -112,11 +134,23 @@ class Unavailable(ApiError):
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
+class ModelNotConfigured(Unavailable):
+    """The deployment has no model key, so that Claude cannot be run."""
+
+    type = "model_not_configured"
+
+
 class SandboxUnavailable(Unavailable):
     """E2B refused, failed or did not answer in time."""
 
     status = 502
     type = "sandbox_unavailable"
+
+
+class SandboxGone(SandboxUnavailable):
+    """The sandbox does not exist any more."""
+
+    type = "sandbox_gone"
 
 
 class StoreUnavailable(Unavailable):

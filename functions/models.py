@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
 
 from sandbox_scripts.drivers.commands import ATTEMPTS
 
@@ -166,11 +166,16 @@ Item = TypeVar("Item")
 
 
 class Page(Answer, Generic[Item]):
-    """Part of a list. `next_cursor` goes into `after` for the next part; it is null at the end."""
+    """Part of a list. `next_cursor` goes into `after` or `page` for the next part; it is null at the end."""
 
     data: list[Item]
     has_more: bool
     next_cursor: str | None
+
+    @computed_field
+    def next_page(self) -> str | None:
+        """`next_cursor` by the name that the official SDK follows."""
+        return self.next_cursor
 
 
 class ClientConfig(Answer):
@@ -184,3 +189,8 @@ def request_hash(route: str, body: object) -> str:
     """What makes two requests the same: the route and the parsed body, not its white space or key order."""
     canonical = json.dumps([route, body], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def claim(route: str, body: object, key: str | None) -> dict[str, str | None]:
+    """What a POST claims its key with, in the words of the SQL functions."""
+    return {"request_hash": request_hash(route, body), "idempotency_key": key}

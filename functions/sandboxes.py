@@ -2,58 +2,51 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from enum import Enum
 from typing import Any
 
 import structlog
 from e2b import AsyncSandbox
-from e2b.exceptions import NotFoundException, RateLimitException, ServiceBusyException
+from e2b.exceptions import (
+    NotFoundException,
+    RateLimitException,
+    SandboxNotFoundException,
+    SandboxNotRunningException,
+    ServiceBusyException,
+)
 from e2b.sandbox.commands.command_handle import CommandExitException
 from e2b.sandbox.filesystem.filesystem import WriteEntry
 
 from functions.bundle import Bundle
-from functions.errors import SandboxUnavailable
+from functions.egress import Egress
+from functions.errors import SandboxGone, SandboxUnavailable
+from functions.job import HOME, Job, folder
 from functions.settings import Settings
 
-HOME = "/home/user/.sandstream"
 BAKED = "/opt/sandstream"
 # What the start command says when the template does not have this runner baked in.
 RUNNER_ABSENT = 44
 START_TIMEOUT_SECONDS = 20
+RING_TIMEOUT_SECONDS = 10
 KILL_TRIES = 3
+# What the ring command says when the runner holds its lock no more.
+RUNNER_DEAD = 45
+# Without a lock file the runner has not begun, and reads the log when it does.
+RING = (
+    f"cd {{folder}} 2>/dev/null || exit 0; touch doorbell; test ! -e lock || ! flock -n lock true || exit {RUNNER_DEAD}"
+)
+
+Row = dict[str, Any]
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a sandbox is told to do: `content` becomes the job file, `environment` is the runner's alone."""
+class Pulse(Enum):
+    """What a ring found."""
 
-    run_id: str
-    content: dict[str, Any]
-    environment: dict[str, str]
-
-    @property
-    def folder(self) -> str:
-        """Where the job, the spool and the doorbell lie."""
-        return f"{HOME}/{self.run_id}"
-
-
-@dataclass(frozen=True)
-class Egress:
-    """What a sandbox may reach, as host or host:port, and the headers that are added outside it, per entry."""
-
-    allow: tuple[str, ...]
-    headers: dict[str, dict[str, str]]
-
-    def as_network(self) -> dict[str, Any]:
-        """E2B's network option: everything denied but what is listed."""
-        return {
-            "allow_out": list(self.allow),
-            "deny_out": lambda context: [context.all_traffic],
-            "rules": {host: [{"transform": {"headers": headers}}] for host, headers in self.headers.items()},
-        }
+    ALIVE = 0
+    DEAD = 1
 
 
 class Sandboxes:
@@ -65,17 +58,33 @@ class Sandboxes:
         # Templates found without this runner: for them the upload comes first, with no probe before it.
         self._bare_templates: set[str] = set()
 
-    async def create(self, run_id: str, session_id: str, limit_seconds: int, egress: Egress) -> AsyncSandbox:
-        """A sandbox that outlives the run's limit by the margin. The run's id is its idempotency key at E2B."""
+    async def create(self, run: Row, egress: Egress, *, is_kept: bool = False) -> AsyncSandbox:
+        """A sandbox that outlives the run's limit by the margin. The run's id is its idempotency key at E2B.
+
+        One that `is_kept` is paused at the end of its time, any other is killed.
+        """
         with failures("create"):
             return await AsyncSandbox.create(
                 template=self._settings.e2b_template,
-                timeout=limit_seconds + self._settings.sandbox_margin_seconds,
-                metadata={"sandstream_run": run_id, "sandstream_session": session_id},
+                timeout=self._lifetime(run),
+                metadata={"sandstream_run": run["id"], "sandstream_session": run["session_id"]},
                 network=egress.as_network(),  # type: ignore[arg-type] # a TypedDict of callables
-                idempotency_key=run_id,
+                lifecycle={"on_timeout": "pause", "auto_resume": False} if is_kept else None,
+                idempotency_key=run["id"],
                 **self._settings.e2b,
             )
+
+    async def wake(self, sandbox_id: str, run: Row, egress: Egress) -> AsyncSandbox:
+        """An older sandbox for this run, awake for as long, with this run's network. Raises SandboxGone."""
+        with failures("wake"):
+            sandbox = await AsyncSandbox.connect(sandbox_id, timeout=self._lifetime(run), **self._settings.e2b)
+            await sandbox.update_network(egress.as_network())  # type: ignore[arg-type] # a TypedDict of callables
+            return sandbox
+
+    async def rest(self, sandbox_id: str, seconds: int) -> None:
+        """Leaves a kept sandbox so long until it is paused. One that is paused or gone stays so."""
+        with failures("rest"), suppress(NotFoundException):
+            await AsyncSandbox.set_timeout(sandbox_id, seconds, **self._settings.e2b)
 
     async def start(self, sandbox: AsyncSandbox, job: Job) -> None:
         """Uploads the job, and the runner where the template lacks it, and starts the runner detached from us."""
@@ -89,11 +98,26 @@ class Sandboxes:
         if not await self._run(sandbox, f"{HOME}/{self._bundle.name}", job):
             raise SandboxUnavailable("the sandbox does not have the runner that was uploaded to it")
 
-    async def ring(self, sandbox_id: str, run_id: str) -> None:
-        """Touches the run's doorbell, so that its runner asks for news at once."""
-        with failures("ring"):
-            sandbox = await AsyncSandbox.connect(sandbox_id, timeout=1, **self._settings.e2b)
-            await sandbox.files.write(f"{HOME}/{run_id}/doorbell", b"")
+    async def ring(self, sandbox_id: str, run_id: str) -> Pulse:
+        """Touches the run's doorbell, so that its runner asks for news at once. Raises SandboxGone.
+
+        The runner holds a lock for as long as it lives, which tells whether there is anyone to hear it.
+        """
+        try:
+            with failures("ring"):
+                sandbox = await AsyncSandbox.connect(sandbox_id, timeout=1, **self._settings.e2b)
+                await sandbox.commands.run(RING.format(folder=folder(run_id)), timeout=RING_TIMEOUT_SECONDS)
+        except CommandExitException as answer:
+            if answer.exit_code == RUNNER_DEAD:
+                return Pulse.DEAD
+            log.warning("not_rung", exit_code=answer.exit_code, stderr=answer.stderr[-500:])
+        return Pulse.ALIVE
+
+    async def job(self, sandbox: AsyncSandbox, run_id: str) -> Row:
+        """What the run's job file says. Raises SandboxGone."""
+        with failures("read"):
+            content: Row = json.loads(await sandbox.files.read(f"{folder(run_id)}/job.json"))
+            return content
 
     async def kill(self, sandbox_id: str) -> None:
         """Kills a sandbox and asks whether it is gone: E2B has been seen to answer a kill that did not happen."""
@@ -103,6 +127,9 @@ class Sandboxes:
                 if not await self._exists(sandbox_id):
                     return
         raise SandboxUnavailable("the sandbox does not end")
+
+    def _lifetime(self, run: Row) -> int:
+        return int(run["limit_seconds"]) + self._settings.sandbox_margin_seconds
 
     async def _exists(self, sandbox_id: str) -> bool:
         try:
@@ -150,6 +177,9 @@ def failures(step: str) -> Iterator[None]:
         yield
     except CommandExitException:
         raise
+    except (SandboxNotFoundException, SandboxNotRunningException) as error:
+        log.info("e2b_gone", step=step, error=str(error))
+        raise SandboxGone(f"E2B has no such sandbox at this step: {step}") from error
     except (RateLimitException, ServiceBusyException) as error:
         log.warning("e2b_busy", step=step, error=str(error))
         raise SandboxUnavailable("E2B is busy", status=503) from error

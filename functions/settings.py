@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
+Seconds = Annotated[int, Field(ge=1, le=604_800)]
+
 
 class MissingSetting(SystemExit):
     """A setting is absent or wrong. Leaving it uncaught ends the program with the setting's name."""
@@ -33,6 +35,14 @@ class Settings(BaseSettings):
     e2b_template: str = "base"
     credentials: Literal["egress", "env"] = "egress"
     egress_allow: Annotated[tuple[str, ...], NoDecode] = ()
+    package_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    anthropic_api_key: SecretStr | None = None
+    anthropic_base_url: str = "https://api.anthropic.com"
+    turn_seconds: Seconds = 1800
+    confirmation_seconds: Seconds = 3600
+    exit_seconds: Seconds = 10
+    silent_seconds: Seconds = 600
+    idle_sandbox_seconds: Seconds = 300
     max_sandbox_duration: Annotated[int, Field(ge=60_000, le=604_800_000)] = 3_600_000
     sandbox_margin_seconds: Annotated[int, Field(ge=10, le=600)] = 60
     e2b_request_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 20.0
@@ -49,12 +59,12 @@ class Settings(BaseSettings):
             name = str(first["loc"][0]).upper() if first["loc"] else "RUN_TOKEN_KEY"
             raise MissingSetting(f"setting {name}: {first['msg']}") from None
 
-    @field_validator("sandstream_url", "supabase_url")
+    @field_validator("sandstream_url", "supabase_url", "anthropic_base_url")
     @classmethod
     def _without_slash(cls, url: str) -> str:
         return url.rstrip("/")
 
-    @field_validator("egress_allow", mode="before")
+    @field_validator("egress_allow", "package_hosts", mode="before")
     @classmethod
     def _comma_separated(cls, hosts: object) -> object:
         return tuple(host.strip() for host in hosts.split(",") if host.strip()) if isinstance(hosts, str) else hosts
@@ -74,6 +84,11 @@ class Settings(BaseSettings):
     def max_limit_seconds(self) -> int:
         """The longest a run may last: the plan's maximum less the margin that its sandbox outlives it by."""
         return self.max_sandbox_duration // 1000 - self.sandbox_margin_seconds
+
+    @property
+    def conversation_limit_seconds(self) -> int:
+        """The longest that a run of a conversation may last: its turn, and the wait for its user's answers."""
+        return min(self.turn_seconds + self.confirmation_seconds, self.max_limit_seconds)
 
     @cached_property
     def e2b(self) -> ApiParams:

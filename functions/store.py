@@ -1,7 +1,9 @@
 """Supabase, by name: each method is one call of a SQL function or one read under the caller's RLS."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -17,10 +19,14 @@ from functions.errors import (
     NotFound,
     NotPermitted,
     StoreUnavailable,
+    TooLarge,
 )
+from functions.pages import Filter
 from functions.settings import Settings
 
 Row = dict[str, Any]
+# `request_hash` and `idempotency_key` of a POST, as every SQL function takes them.
+Claim = dict[str, str | None]
 
 # PostgREST turns SQLSTATE PTxyz into HTTP status xyz; our SQL raises nothing else on purpose.
 REFUSALS: dict[str, type[ApiError]] = {
@@ -29,6 +35,7 @@ REFUSALS: dict[str, type[ApiError]] = {
     "PT403": NotPermitted,
     "PT404": NotFound,
     "PT409": Conflict,
+    "PT413": TooLarge,
 }
 # Data that Postgres cannot take: a date out of range, a row that breaks a CHECK.
 BAD_DATA = ("22", "23514")
@@ -37,6 +44,8 @@ RUN_COLUMNS = (
     "id,session_id,kind,status,epoch,limit_seconds,result,error,sandbox_id,"
     "cancel_requested_at,created_at,started_at,ended_at"
 )
+# Agents and environments alike.
+CONFIG_COLUMNS = "id,config,archived_at,created_at,updated_at"
 TOKEN_REFUSED = ("PGRST301", "PGRST302", "PGRST303")
 
 
@@ -79,6 +88,29 @@ class UserStore:
         arguments = {"run_id": str(run_id), "request_hash": request_hash, "idempotency_key": idempotency_key}
         return await call(self._client, "request_cancel_v1", arguments)
 
+    async def create_session(self, arguments: Row) -> Row:
+        """`create_session_v1`: `{"session", "run", "events", "admitted", "replayed"}`. Raises NotFound, Conflict."""
+        return await call(self._client, "create_session_v1", arguments)
+
+    async def send_events(self, arguments: Row) -> Row:
+        """`send_events_v1`: `{"session", "run", "events", "admitted", "replayed"}`. Raises NotFound, Conflict."""
+        return await call(self._client, "send_events_v1", arguments)
+
+    async def admit_waiting(self, session_id: UUID, limit_seconds: int) -> Row:
+        """`admit_waiting_v1`: as `send_events`; a run for messages that no run has taken. Raises NotFound."""
+        arguments = {"session_id": str(session_id), "limit_seconds": limit_seconds}
+        return await call(self._client, "admit_waiting_v1", arguments)
+
+    async def archive_session(self, session_id: UUID, request_hash: str, idempotency_key: str | None) -> Row:
+        """`archive_session_v1`: the session, with `sandbox_ids`. Raises NotFound, Conflict."""
+        arguments = {"session_id": str(session_id), "request_hash": request_hash, "idempotency_key": idempotency_key}
+        return await call(self._client, "archive_session_v1", arguments)
+
+    async def delete_session(self, session_id: UUID, request_hash: str, idempotency_key: str | None) -> Row:
+        """`delete_session_v1`: `{"sandbox_ids"}`. Raises NotFound, Conflict."""
+        arguments = {"session_id": str(session_id), "request_hash": request_hash, "idempotency_key": idempotency_key}
+        return await call(self._client, "delete_session_v1", arguments)
+
     async def run(self, run_id: UUID) -> Row:
         """One run. Raises NotFound."""
         return await one(self._client, "agent_runs", RUN_COLUMNS, run_id)
@@ -87,22 +119,119 @@ class UserStore:
         """One session. Raises NotFound."""
         return await one(self._client, "agent_sessions", "*", session_id)
 
-    async def sessions(self, limit: int, before: tuple[str, str] | None) -> list[Row]:
-        """The newest sessions first; `before` is (created_at, id) of the last one seen."""
-        query = self._client.from_("agent_sessions").select("*")
+    async def sessions(self, wanted: Filter) -> list[Row]:
+        """The sessions that fit, one more than the page shows."""
+        return await self._listed("agent_sessions", "*", wanted)
+
+    async def update_session(self, session_id: UUID, changes: Row, claim: Claim) -> Row:
+        """`update_session_v1`: the session. Raises NotFound, Conflict, InvalidRequest."""
+        arguments = {"session_id": str(session_id), "changes": changes, **claim}
+        return await call(self._client, "update_session_v1", arguments)
+
+    async def agent(self, id: str, version: int | None = None) -> Row:
+        """An agent at its latest version, or at the given one. Raises NotFound."""
+        if version is None:
+            return await one(self._client, "agents", CONFIG_COLUMNS + ",version", id)
+        latest, versions = await asyncio.gather(self.agent(id), self.agent_versions(id, 1, version + 1))
+        if not versions or versions[0]["version"] != version:
+            raise NotFound("no such version of the agent")
+        return {**latest, "version": version, "config": versions[0]["config"], "updated_at": versions[0]["created_at"]}
+
+    async def agent_versions(self, id: str, limit: int, before: int | None) -> list[Row]:
+        """The newest versions of an agent first; `before` is the last one seen."""
+        query = self._client.from_("agent_versions").select("version,config,created_at").eq("agent_id", id)
         if before is not None:
-            created_at, id = before
-            query = query.or_(f'created_at.lt."{created_at}",and(created_at.eq."{created_at}",id.lt.{id})')
+            query = query.lt("version", before)
         with refusals():
-            answer = await query.order("created_at", desc=True).order("id", desc=True).limit(limit).execute()
+            answer = await query.order("version", desc=True).limit(limit).execute()
+        return rows(answer.data)
+
+    async def agents(self, wanted: Filter) -> list[Row]:
+        """The agents that fit, at their latest versions, one more than the page shows."""
+        return await self._listed("agents", CONFIG_COLUMNS + ",version", wanted)
+
+    async def create_agent(self, config: Row, claim: Claim) -> Row:
+        """`create_agent_v1`: the agent. Raises Conflict."""
+        return await call(self._client, "create_agent_v1", {"config": config, **claim})
+
+    async def update_agent(self, id: str, config: Row, expected_version: int | None, claim: Claim) -> Row:
+        """`update_agent_v1`: the agent. Raises NotFound, NotPermitted, Conflict."""
+        arguments = {"agent_id": id, "config": config, "expected_version": expected_version, **claim}
+        return await call(self._client, "update_agent_v1", arguments)
+
+    async def archive_agent(self, id: str, claim: Claim) -> Row:
+        """`archive_agent_v1`: the agent. Raises NotFound, NotPermitted, Conflict."""
+        return await call(self._client, "archive_agent_v1", {"agent_id": id, **claim})
+
+    async def environment(self, id: str) -> Row:
+        """One environment. Raises NotFound."""
+        return await one(self._client, "environments", CONFIG_COLUMNS, id)
+
+    async def environments(self, wanted: Filter) -> list[Row]:
+        """The environments that fit, one more than the page shows."""
+        return await self._listed("environments", CONFIG_COLUMNS, wanted)
+
+    async def create_environment(self, config: Row, claim: Claim) -> Row:
+        """`create_environment_v1`: the environment. Raises Conflict."""
+        return await call(self._client, "create_environment_v1", {"config": config, **claim})
+
+    async def update_environment(self, id: str, config: Row, claim: Claim) -> Row:
+        """`update_environment_v1`: the environment. Raises NotFound, NotPermitted, Conflict."""
+        arguments = {"environment_id": id, "config": config, **claim}
+        return await call(self._client, "update_environment_v1", arguments)
+
+    async def archive_environment(self, id: str, claim: Claim) -> Row:
+        """`archive_environment_v1`: the environment. Raises NotFound, NotPermitted, Conflict."""
+        return await call(self._client, "archive_environment_v1", {"environment_id": id, **claim})
+
+    async def delete_environment(self, id: str) -> Row:
+        """`delete_environment_v1`: its id. Raises NotFound, NotPermitted."""
+        return await call(self._client, "delete_environment_v1", {"environment_id": id})
+
+    async def _listed(self, table: str, columns: str, wanted: Filter) -> list[Row]:
+        query = self._client.from_(table).select(columns)
+        for column, values in wanted.among:
+            query = query.in_(column, values) if values else query
+        for operator, moment in wanted.created.bounds:
+            query = query.filter("created_at", operator, moment)
+        if not wanted.include_archived:
+            query = query.is_("archived_at", "null")
+        if wanted.part.after is not None:
+            query = query.or_(wanted.part.after.beyond(wanted.order))
+        newest_first = wanted.order == "desc"
+        ordered = query.order("created_at", desc=newest_first).order("id", desc=newest_first)
+        with refusals():
+            answer = await ordered.limit(wanted.part.limit + 1).execute()
         return rows(answer.data)
 
     async def events(self, session_id: UUID, after: int, limit: int) -> list[Row]:
         """The session's events with `seq > after`, in order; nothing for a session that is not the caller's."""
-        query = self._client.from_("agent_events").select("*").eq("session_id", str(session_id)).gt("seq", after)
+        return await self.chosen_events(session_id, limit, Choice(after=after))
+
+    async def chosen_events(self, session_id: UUID, limit: int, choice: "Choice") -> list[Row]:
+        """The first of the session's events that fit."""
+        query = self._client.from_("agent_events").select("*").eq("session_id", str(session_id))
+        query = query.gt("seq", choice.after)
+        if choice.before is not None:
+            query = query.lt("seq", choice.before)
+        if choice.types:
+            query = query.in_("type", list(choice.types))
+        for operator, moment in choice.created_at:
+            query = query.filter("created_at", operator, moment)
         with refusals():
-            answer = await query.order("seq").limit(limit).execute()
+            answer = await query.order("seq", desc=choice.newest_first).limit(limit).execute()
         return rows(answer.data)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which events of a log, by their seq, their type, and by PostgREST's operators their time."""
+
+    after: int = 0
+    before: int | None = None
+    newest_first: bool = False
+    types: tuple[str, ...] = ()
+    created_at: tuple[tuple[str, str], ...] = ()
 
 
 class ServiceStore:
@@ -114,6 +243,39 @@ class ServiceStore:
     async def run(self, run_id: UUID) -> Row:
         """Any run. Raises NotFound."""
         return await one(self._client, "agent_runs", RUN_COLUMNS, run_id)
+
+    async def session(self, session_id: UUID) -> Row | None:
+        """Any session; None once it is deleted."""
+        try:
+            return await one(self._client, "agent_sessions", "*", session_id)
+        except NotFound:
+            return None
+
+    async def live_run(self, session_id: UUID) -> Row | None:
+        """The session's run that has not ended."""
+        query = self._client.from_("agent_runs").select(RUN_COLUMNS).eq("session_id", str(session_id))
+        with refusals():
+            answer = await query.is_("ended_at", "null").limit(1).execute()
+        return next(iter(rows(answer.data)), None)
+
+    async def launch_facts(self, run_id: UUID) -> Row:
+        """`launch_facts_v1`: `{"run", "session"}`. Raises NotFound."""
+        return await call(self._client, "launch_facts_v1", {"run_id": str(run_id)})
+
+    async def session_secrets(self, session_id: UUID) -> Row:
+        """`session_secrets_v1`: what the session's resources need and no sandbox may hold."""
+        return await call(self._client, "session_secrets_v1", {"session_id": str(session_id)})
+
+    async def next_epoch(self, run_id: UUID, expected: int) -> int | None:
+        """`next_epoch_v1`: the run's new epoch; None when it has ended, or is not at the expected one any more."""
+        arguments: Row = {"run_id": str(run_id), "expected": expected}
+        with refusals():
+            answer = await self._client.rpc("next_epoch_v1", arguments).execute()
+        return answer.data if isinstance(answer.data, int) else None
+
+    async def lose_run(self, run_id: UUID, error: Row) -> Row:
+        """`lose_run_v1`: the run, `lost` unless it had ended. Raises NotFound."""
+        return await call(self._client, "lose_run_v1", {"run_id": str(run_id), "error": error})
 
     async def record_sandbox(self, run_id: UUID, sandbox_id: str, template: str) -> Row:
         """`record_sandbox_v1`: the run as it stands now. Raises NotFound."""
@@ -146,7 +308,7 @@ def rows(data: object) -> list[Row]:
     return data
 
 
-async def one(client: AsyncPostgrestClient, table: str, columns: str, id: UUID) -> Row:
+async def one(client: AsyncPostgrestClient, table: str, columns: str, id: UUID | str) -> Row:
     """The row with this id. Raises NotFound when there is none that the client's role may see."""
     with refusals():
         answer = await client.from_(table).select(columns).eq("id", str(id)).limit(1).execute()

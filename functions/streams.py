@@ -2,24 +2,28 @@
 
 A tail follows the log with the same code as the clients (`sandstream.watch`: a doorbell, then the table), under the JWT
 of those who read it, so that RLS decides here too. A reader takes what the tail holds, and reads the table only for
-what is older than that.
+what is older than that. What is about to be said comes with the same tail, for the readers that ask for it.
 """
 
 import asyncio
+import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
 
+from functions.drafts import Drafts
 from functions.errors import NotAuthenticated
+from functions.events import as_wire
 from functions.identity import Caller
 from functions.settings import Settings
-from functions.store import Store
+from functions.store import Row, Store
 from sandstream.access import SupabaseAccess, expiry
 from sandstream.errors import SandstreamError
 from sandstream.events import Event
@@ -29,6 +33,8 @@ from sandstream.watch import watch
 TAIL_EVENTS = 1000
 TAIL_BYTES = 4 * 1024 * 1024
 PAGE_EVENTS = 500
+# JSON leaves these as they are, and not a few clients take them for ends of lines.
+LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +54,7 @@ class Tail:
         self.readers = 0
         self.ended = False
         self.newest = after
+        self.drafts = Drafts()
         self._lines: deque[Line] = deque()
         self._bytes = 0
         self._tokens: dict[str, float] = {}
@@ -73,6 +80,11 @@ class Tail:
         self.newest = line.seq
         self._wake()
 
+    def hear(self, previews: list[dict[str, Any]]) -> None:
+        """Keeps what is about to be said, and wakes the readers."""
+        if self.drafts.heard(previews):
+            self._wake()
+
     def end(self) -> None:
         """Nothing follows: readers end once they have read what there is."""
         self.ended = True
@@ -86,11 +98,14 @@ class Tail:
             return None
         return [line for line in self._lines if line.seq > seq]
 
-    async def growth(self, seq: int, until: float) -> bool:
-        """True when there is something after `seq` or nothing will follow; False once it is `until` (Unix time)."""
+    async def growth(self, seq: int, until: float, draft: int | None = None) -> bool:
+        """True when there is something after `seq` or nothing will follow; False once it is `until` (Unix time).
+
+        With `draft`, the place of the last preview that was seen, also when there are newer ones.
+        """
         try:
             async with asyncio.timeout(max(0.0, until - time.time())):
-                while self.newest <= seq and not self.ended:
+                while self.newest <= seq and not self.ended and (draft is None or self.drafts.last <= draft):
                     await self._grown.wait()
         except TimeoutError:
             return False
@@ -121,42 +136,53 @@ class Streams:
                     task.cancel()
                 await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def follow(self, caller: Caller, session_id: UUID, after: int, last_seq: int) -> AsyncIterator[bytes]:
+    async def follow(
+        self, caller: Caller, session: Row, after: int, kinds: frozenset[str] = frozenset()
+    ) -> AsyncIterator[bytes]:
         """The session's events after `after`, each once, in order, as SSE messages; ends after the terminal one.
 
-        The caller has been shown to see the session, and `last_seq` was the end of its log then. Ends early when the
-        caller's token expires: a client goes on from its last id with a new one.
+        `session` is the row as the caller sees it. A session of plans ends with its run, a conversation when it is
+        terminated or deleted. Between the events come the previews of the `kinds` that are asked for. Ends early when
+        the caller's token expires: a client goes on from its last id with a new one.
         """
-        key = (caller.owner, session_id)
-        tail = self._join(key, caller.token, last_seq)
+        key = (caller.owner, UUID(session["id"]))
+        tail = self._join(key, caller.token, session)
         try:
-            async for lines in self._batches(tail, caller, session_id, after):
-                yield b"".join(line.message for line in lines)
+            async for messages in self._batches(tail, caller, key[1], after, kinds):
+                yield b"".join(messages)
         finally:
             self._leave(key, tail)
 
-    async def _batches(self, tail: Tail, caller: Caller, session_id: UUID, after: int) -> AsyncIterator[list[Line]]:
-        position = after
+    async def _batches(
+        self, tail: Tail, caller: Caller, session_id: UUID, after: int, kinds: frozenset[str]
+    ) -> AsyncIterator[list[bytes]]:
+        position, draft = after, 0
+        expires = expiry(caller.token)
         while True:
             lines = tail.since(position)
-            if lines is None:
-                lines = await self._read(caller, session_id, position)
+            if lines is None and not (lines := await self._read(caller, session_id, position)):
+                return  # the log went with its session
             if lines:
-                yield lines
+                yield [line.message for line in lines]
                 position = lines[-1].seq
-            elif tail.ended or not await tail.growth(position, expiry(caller.token)):
+                continue
+            if drafts := tail.drafts.since(draft, kinds):
+                yield [each.message for each in drafts]
+            draft = tail.drafts.last
+            if tail.ended or not await tail.growth(position, expires, draft if kinds else None):
                 return
 
     async def _read(self, caller: Caller, session_id: UUID, after: int) -> list[Line]:
         rows = await self._store.as_user(caller.token).events(session_id, after, PAGE_EVENTS)
         return [encode(Event.model_validate(row)) for row in rows]
 
-    def _join(self, key: tuple[UUID, UUID], token: str, last_seq: int) -> Tail:
+    def _join(self, key: tuple[UUID, UUID], token: str, session: Row) -> Tail:
         tail = self._tails.get(key)
         if tail is None or tail.ended:
-            tail = self._tails[key] = Tail(last_seq)
+            tail = self._tails[key] = Tail(session["last_seq"])
             tail.admit(token)
-            self._tasks[key] = asyncio.create_task(self._fill(key, tail, last_seq))
+            is_conversation = session["agent_id"] is not None
+            self._tasks[key] = asyncio.create_task(self._fill(key, tail, is_conversation=is_conversation))
         else:
             tail.admit(token)
         return tail
@@ -167,12 +193,14 @@ class Streams:
             del self._tails[key]
             self._tasks.pop(key).cancel()
 
-    async def _fill(self, key: tuple[UUID, UUID], tail: Tail, after: int) -> None:
+    async def _fill(self, key: tuple[UUID, UUID], tail: Tail, *, is_conversation: bool) -> None:
         settings = self._settings
         access = SupabaseAccess(settings.supabase_url, settings.supabase_publishable_key, tail.token, self._http)
         try:
-            async with aclosing(watch(access, key[1], after=after)) as events:
+            watching = watch(access, key[1], after=tail.newest, follow=is_conversation, on_previews=tail.hear)
+            async with aclosing(watching) as events:
                 async for event in events:
+                    tail.drafts.stored(event)
                     tail.add(encode(event))
         except (SandstreamError, NotAuthenticated, ValidationError) as error:
             log.info("tail_ended", session_id=str(key[1]), error=str(error))
@@ -181,5 +209,9 @@ class Streams:
 
 
 def encode(event: Event) -> Line:
-    """An event as its line. JSON has no raw newline, so the data is one line of the message."""
-    return Line(event.seq, b"id: %d\ndata: %b\n\n" % (event.seq, event.model_dump_json().encode()))
+    """An event as its line. Its data is one line whatever it holds.
+
+    The official SDK passes over messages without an `event`; a browser's EventSource takes `message` for its default.
+    """
+    data = json.dumps(as_wire(event), ensure_ascii=False, separators=(",", ":")).translate(LINE_ENDS)
+    return Line(event.seq, b"event: message\nid: %d\ndata: %b\n\n" % (event.seq, data.encode()))

@@ -12,10 +12,12 @@ from functions import bundle
 from functions.errors import NotAuthenticated
 from functions.identity import Caller, RunGrant, RunTokens, Users
 from functions.launch import Launcher
+from functions.recovery import Recovery
 from functions.sandboxes import Sandboxes
 from functions.settings import Settings
 from functions.store import Store
 from functions.streams import Streams
+from functions.turns import Turns
 
 MAX_CONNECTIONS = 100
 
@@ -30,6 +32,8 @@ class Services:
     tokens: RunTokens
     sandboxes: Sandboxes
     launcher: Launcher
+    recovery: Recovery
+    turns: Turns
     streams: Streams
 
 
@@ -41,6 +45,9 @@ async def opened(settings: Settings) -> AsyncIterator[Services]:
         store = Store(settings, http)
         tokens = RunTokens(settings)
         sandboxes = Sandboxes(settings, bundle.build())
+        launcher = Launcher(settings, store, sandboxes, tokens)
+        recovery = Recovery(settings, store, sandboxes, tokens, launcher)
+        turns = Turns(settings, store, sandboxes, launcher, recovery)
         async with Streams(settings, store).opened() as streams:
             yield Services(
                 settings,
@@ -48,7 +55,9 @@ async def opened(settings: Settings) -> AsyncIterator[Services]:
                 Users(settings, http),
                 tokens,
                 sandboxes,
-                Launcher(settings, store, sandboxes, tokens),
+                launcher,
+                recovery,
+                turns,
                 streams,
             )
 

@@ -1,4 +1,4 @@
-"""The whole product on one machine: Postgres, Supabase, E2B and the endpoints, each a process, each on a free port.
+"""The whole product on one machine: Postgres, Supabase, E2B, models and endpoints, each a process on a free port.
 
 Every listening socket is bound here before the first process starts, so that all addresses are known from the
 beginning. Each process is ended by its id; if this one is killed, the kernel ends them.
@@ -29,6 +29,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
+# What sandboxes are made from: the local one of that name has what E2B's has.
+TEMPLATE = "sandstream"
 # What a part may see of this process's environment; the rest is nobody's business but the user's.
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "COVERAGE_PROCESS_START")
 
@@ -46,6 +48,7 @@ class Keys:
     publishable_key: str
     secret_key: str
     e2b_api_key: str
+    model_key: str
 
     @classmethod
     def generate(cls) -> "Keys":
@@ -56,12 +59,13 @@ class Keys:
             publishable_key=f"sb_publishable_{secrets.token_urlsafe(24)}",
             secret_key=f"sb_secret_{secrets.token_urlsafe(24)}",
             e2b_api_key=f"e2b_{secrets.token_hex(20)}",
+            model_key=f"sk-ant-local-not-a-real-key-{secrets.token_hex(16)}",
         )
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """What a script needs to use the stack. `models_url` is null: this stack has no models yet."""
+    """What a script needs to use the stack."""
 
     api_url: str
     supabase_url: str
@@ -69,7 +73,7 @@ class Addresses:
     secret_key: str
     e2b_api_url: str
     e2b_api_key: str
-    models_url: str | None = None
+    models_url: str
 
 
 class Part:
@@ -139,9 +143,12 @@ class Stack:
         logs.mkdir()
         self._environment = environment
         self._isolation = environment.get("SANDBOX_ISOLATION", "bubblewrap")
+        self.model_scripts = root / "model_scripts"
+        self.model_scripts.mkdir()
         self.postgres = Postgres(root / "postgres", free_port())
         self.supabase = Part("supabase", "local.supabase.app:create_app", logs)
         self.e2b = Part("e2b", "local.e2b.app:create_app", logs)
+        self.models = Part("models", "local.models.app:create_app", logs)
         self.api = Part("api", "local.api:create_app", logs)
 
     @property
@@ -159,25 +166,35 @@ class Stack:
             secret_key=self.keys.secret_key,
             e2b_api_url=self.e2b.url,
             e2b_api_key=self.keys.e2b_api_key,
+            models_url=self.models.url,
         )
 
     def start(self) -> None:
         """Starts the parts side by side; returns when all of them answer. Raises StackError, PostgresError."""
         self.e2b.start(self.e2b_environment())
+        self.models.start(self.models_environment())
         self.api.start(self.api_environment())
         self.postgres.start()
         prepare(self.postgres.dsn(), PROJECT / "supabase")
         self.supabase.start(self.supabase_environment())
         self.supabase.wait_until_ready("/auth/v1/health")
         self.e2b.wait_until_ready("/health")
+        self.models.wait_until_ready("/healthz")
         self.api.wait_until_ready("/healthz")
 
     def stop(self) -> None:
         """Ends everything, sandboxes first, so that none of them is left to write."""
-        for part in (self.e2b, self.api, self.supabase):
+        for part in (self.e2b, self.api, self.models, self.supabase):
             part.stop()
             part.socket.close()
         self.postgres.stop()
+
+    def script_model(self, name: str, *scripts: Mapping[str, object]) -> None:
+        """Scripts that the model follows from now on, until `name` is written again."""
+        written = self.model_scripts / f".{name}"
+        written.write_text(json.dumps(scripts))
+        # Whole or not at all: the models part may be reading.
+        written.replace(self.model_scripts / f"{name}.json")
 
     def supabase_environment(self) -> dict[str, str]:
         """The settings of the Supabase part."""
@@ -198,7 +215,18 @@ class Stack:
             "LOCAL_E2B_API_KEY": self.keys.e2b_api_key,
             "LOCAL_E2B_URL": self.e2b.url,
             "LOCAL_SANDBOX_ROOT": str(self.root / "sandboxes"),
+            "LOCAL_SANDBOX_TEMPLATES": f"base,{TEMPLATE}",
             "SANDBOX_ISOLATION": self._isolation,
+        }
+
+    def models_environment(self) -> dict[str, str]:
+        """The settings of the models part: with the operator's own key it asks the real API, and scripts nothing."""
+        given = {name: self._environment.get(name, "") for name in UPSTREAM}
+        return {
+            **self._base(),
+            "LOCAL_MODEL_KEY": self.keys.model_key,
+            "LOCAL_MODEL_SCRIPTS": str(self.model_scripts),
+            **{UPSTREAM[name]: value for name, value in given.items() if value},
         }
 
     def api_environment(self) -> dict[str, str]:
@@ -213,6 +241,9 @@ class Stack:
             "E2B_API_KEY": self.keys.e2b_api_key,
             "E2B_API_URL": self.e2b.url,
             "E2B_SANDBOX_URL": self.e2b.url,
+            "ANTHROPIC_BASE_URL": self.models.url,
+            "ANTHROPIC_API_KEY": self.keys.model_key,
+            "E2B_TEMPLATE": TEMPLATE,
             # Without isolation there is no gate either, so nothing could add the run token on the way.
             **({} if self.is_isolated else {"CREDENTIALS": "env"}),
             **{name: value for name, value in self._environment.items() if name in OVERRIDES},
@@ -224,13 +255,25 @@ class Stack:
 
 # Settings of the endpoints that may be tried out on the local stack by setting them.
 OVERRIDES = (
+    "CONFIRMATION_SECONDS",
     "CREDENTIALS",
     "E2B_TEMPLATE",
     "EGRESS_ALLOW",
+    "EXIT_SECONDS",
+    "IDLE_SANDBOX_SECONDS",
     "LOG_LEVEL",
     "MAX_SANDBOX_DURATION",
     "SANDBOX_MARGIN_SECONDS",
+    "SILENT_SECONDS",
+    "TURN_SECONDS",
 )
+# The operator's account with a model's API and the way there. Only the models part sees them, under these names.
+UPSTREAM = {
+    "ANTHROPIC_API_KEY": "LOCAL_MODEL_UPSTREAM_KEY",
+    "ANTHROPIC_BASE_URL": "LOCAL_MODEL_UPSTREAM_URL",
+    "HTTPS_PROXY": "HTTPS_PROXY",
+    "SSL_CERT_FILE": "SSL_CERT_FILE",
+}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import sys
 from .errors import EXIT_BROKEN, EXIT_ENDED, JobInvalid, RunFinished, RunnerError, SpoolLost, Superseded
 from .job import Ending, Job, Lock, State
 from .log import Log
-from .ship import Shipper
+from .ship import CONVERSATION_HEARTBEAT_SECONDS, HEARTBEAT_SECONDS, Shipper
 from .spool import Spool
 
 # The shipping thread gets its turn while the main thread imports the driver.
@@ -39,12 +39,13 @@ def _run(job: Job) -> int:
     state = State(job.path("state"))
     spool = Spool(job.path("spool.ndjson"))
     restarted = spool.n > 0 or job.epoch > 1
-    shipper = Shipper(spool, Log(job), job.path("doorbell"))
+    heartbeat = CONVERSATION_HEARTBEAT_SECONDS if job.kind == "claude" else HEARTBEAT_SECONDS
+    shipper = Shipper(spool, Log(job), job.path("doorbell"), heartbeat)
     if state.ending is None:
         _announce(job, spool)
     shipper.start(restarted, state.ending)
-    ending = state.ending or state.decide(_drive(job, spool, shipper, state))
-    shipper.finish(ending)
+    while not shipper.finish(state.ending or state.decide(_drive(job, spool, shipper, state))):
+        state.go_on()
     return EXIT_ENDED
 
 

@@ -28,6 +28,10 @@ class Control:
         self._deadline = deadline
         self._signalled = False
 
+    def await_shipped(self, n: int, seconds: float) -> bool:
+        """Whether event `n` stands in the log; waits for it, at most `seconds`."""
+        return self._shipper.await_held(n, seconds)
+
     def listen(self) -> None:
         """Take the signals. A handler, unlike an ignored signal, is not inherited by the commands."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -41,6 +45,10 @@ class Control:
         if self._shipper.cancel_requested or self._signalled:
             return CANCELLED
         return TIMED_OUT if boottime() >= self._deadline else None
+
+    def input_seq(self) -> int:
+        """The seq of the newest user event that the log's answers spoke of; 0 before the first."""
+        return self._shipper.input_seq
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but no longer than nothing cuts the run short."""

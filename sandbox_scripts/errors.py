@@ -19,7 +19,8 @@
     └── CallFailed        one call to the log
         ├── Unavailable   worth repeating
         ├── Refused       this body will never be taken
-        └── EventsMissing finish came before the events it counts
+        ├── EventsMissing finish came before the events it counts
+        └── InputPending  finish came while a message waits for this run
 """
 
 from __future__ import annotations
@@ -92,3 +93,7 @@ class EventsMissing(CallFailed):
     def __init__(self, last_n: int) -> None:
         super().__init__(f"the log holds events up to {last_n}")
         self.last_n = last_n
+
+
+class InputPending(CallFailed):
+    """The run may not end yet: the session holds a message that no runner has taken."""

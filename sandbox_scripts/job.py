@@ -52,6 +52,7 @@ class Job:
             raise JobInvalid(f"job file: version {raw.get('version')!r}, this runner reads {VERSION}")
         self.directory = directory
         self.token = self._take_token()
+        self.model_key = self._take_model_key()
 
     @classmethod
     def load(cls, path: str) -> Job:
@@ -81,6 +82,15 @@ class Job:
             raise JobInvalid("job file: credentials=env, but SANDSTREAM_RUN_TOKEN is not set")
         self.redact.append(token)
         return token
+
+    def _take_model_key(self) -> str:
+        """The key for the model's host; with egress rules a placeholder, which the rule outside replaces."""
+        key = os.environ.pop("ANTHROPIC_API_KEY", "")
+        if self.credentials == "egress":
+            return "placeholder"
+        if key:
+            self.redact.append(key)
+        return key
 
 
 class Lock:
@@ -149,6 +159,11 @@ class State:
         with contextlib.suppress(OSError):  # on a full disk the run still ends, only less exactly after a restart
             self._save()
         return ending
+
+    def go_on(self) -> None:
+        """Forget the ending: the log did not take it. Raise OSError."""
+        self.ending = None
+        self._save()
 
     def _load(self) -> bool:
         try:

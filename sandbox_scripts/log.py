@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .errors import EventsMissing, Refused, RunFinished, Superseded, Unavailable
+from .errors import EventsMissing, InputPending, Refused, RunFinished, Superseded, Unavailable
 from .wire import Wire, WireError
 
 TYPE_CHECKING = False
@@ -16,26 +16,58 @@ if TYPE_CHECKING:
     from .wire import Answer
 
 REQUEST_SECONDS = 10.0
+# The files of a working directory come back in one answer.
+ANSWER_LIMIT_BYTES = 1 << 24
 RETRY_AFTER_CAP_SECONDS = 300.0
 LIVE = ("launching", "running")
 
 
 class Standing:
-    """What every answer says: the highest `n` the log holds, whether to cancel, the run's status there."""
+    """What every answer says: the highest `n` the log holds, whether to cancel, the run's status there.
 
-    def __init__(self, last_n: int, cancel_requested: bool, status: str) -> None:
-        self.last_n = last_n
-        self.cancel_requested = cancel_requested
-        self.status = status
+    `input_seq` is the seq of the session's last `user.*` event.
+    """
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        """Raise KeyError, TypeError or ValueError when it says something else."""
+        self.last_n = int(said["last_n"])
+        self.cancel_requested = bool(said["cancel_requested"])
+        self.status = str(said["status"])
+        self.input_seq = int(said.get("input_seq") or 0)
+
+
+class Functions:
+    """The SQL functions that a run token may call. Not for use by two threads.
+
+    Each call raises Superseded, RunFinished, Refused, EventsMissing, InputPending or Unavailable.
+    """
+
+    def __init__(self, job: Job) -> None:
+        headers = {"apikey": job.publishable_key, "Authorization": f"Bearer {job.token}"}
+        self._rest = Wire(job.supabase_url + "/rest/v1/rpc", headers, ANSWER_LIMIT_BYTES)
+
+    def call(self, function: str, body: bytes, seconds: float | None = None) -> Any:
+        """What the function returns, parsed; None where that is no JSON. Within `REQUEST_SECONDS`, if not said."""
+        try:
+            answer = self._rest.post("/" + function, body, seconds or REQUEST_SECONDS)
+        except WireError as error:
+            raise Unavailable(str(error)) from error
+        said = _parsed(answer)
+        if not 200 <= answer.status < 300:
+            raise _fault(answer, said if isinstance(said, dict) else {})
+        return said
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._rest.close()
 
 
 class Log:
     """The run's own log. Every call may be repeated; each raises Superseded, RunFinished, Refused or Unavailable."""
 
     def __init__(self, job: Job) -> None:
-        bearer = {"Authorization": f"Bearer {job.token}"}
-        self._rest = Wire(job.supabase_url + "/rest/v1/rpc", {"apikey": job.publishable_key, **bearer})
-        self._ended = Wire(job.ended_url, bearer) if job.ended_url else None
+        self._functions = Functions(job)
+        self._ended = Wire(job.ended_url, {"Authorization": f"Bearer {job.token}"}) if job.ended_url else None
 
     def append(self, batch: Batch) -> Standing:
         """append_events_v1 with lines of the spool as they are."""
@@ -46,7 +78,7 @@ class Log:
         return self._call("heartbeat_v1", b"{}")
 
     def finish(self, ending: Ending, last_n: int) -> Standing:
-        """finish_run_v1. Raise EventsMissing too, when the log does not hold exactly `last_n`."""
+        """finish_run_v1. Raise EventsMissing too, when the log does not hold exactly `last_n`, and InputPending."""
         body = {"status": ending.status, "last_n": last_n, "result": ending.result, "error": ending.error}
         return self._call("finish_run_v1", json.dumps(body).encode())
 
@@ -62,30 +94,23 @@ class Log:
 
     def close(self) -> None:
         """Drop the connections."""
-        self._rest.close()
+        self._functions.close()
         if self._ended is not None:
             self._ended.close()
 
     def _call(self, function: str, body: bytes) -> Standing:
+        said = self._functions.call(function, body)
         try:
-            answer = self._rest.post("/" + function, body, REQUEST_SECONDS)
-        except WireError as error:
-            raise Unavailable(str(error)) from error
-        said = _parsed(answer)
-        if not 200 <= answer.status < 300:
-            raise _fault(answer, said)
-        try:
-            return Standing(int(said["last_n"]), bool(said["cancel_requested"]), str(said["status"]))
+            return Standing(said)
         except (KeyError, TypeError, ValueError) as error:
             raise Unavailable(f"{function} answered something else") from error
 
 
-def _parsed(answer: Answer) -> dict[str, Any]:
+def _parsed(answer: Answer) -> Any:
     try:
-        said = json.loads(answer.body)
+        return json.loads(answer.body)
     except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
+        return None
 
 
 def _fault(answer: Answer, said: dict[str, Any]) -> Exception:
@@ -96,6 +121,8 @@ def _fault(answer: Answer, said: dict[str, Any]) -> Exception:
         return Superseded(told)
     if status == 409 and word == "events_missing":
         return EventsMissing(int(said.get("details") or 0))
+    if status == 409 and word == "input_pending":
+        return InputPending(told)
     if status == 409 and word == "run_finished":
         return RunFinished(told)
     if status in (400, 413, 422):

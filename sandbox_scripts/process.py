@@ -77,10 +77,13 @@ class Process:
         self._ours: dict[tuple[int, int], bool] = {}
 
     @classmethod
-    def open(cls, job: Job, name: str, command: str, adopts: bool = False) -> Process:
+    def open(
+        cls, job: Job, name: str, command: str, adopts: bool = False, environment: dict[str, str] | None = None
+    ) -> Process:
         """Start the attempt `name`, or find it again when it was started before. Raise OSError.
 
-        `adopts` says that every child of this very process belongs to the command, see prctl.py.
+        `adopts` says that every child of this very process belongs to the command, see prctl.py. The command's
+        `environment` is the runner's own, unless given.
         """
         directory = os.path.join(job.path("children"), name)
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -89,7 +92,7 @@ class Process:
             process._attach()
             process._date_back()
         else:
-            process._start(job.working_directory, command)
+            process._start(job.working_directory, command, environment)
             process._attach()
         return process
 
@@ -120,6 +123,10 @@ class Process:
         code, _, uptime = text.strip().partition(" ")
         return Exit(int(code), float(uptime) if uptime else None)
 
+    def ended(self) -> bool:
+        """Whether the command itself is over; what it has left may still write."""
+        return self.exit() is not None or not self.running()
+
     def seconds(self) -> float:
         """How long the command ran, or has run; to 10 ms when the runner was restarted meanwhile."""
         if self._ended is None and (written := self.exit()):
@@ -135,7 +142,7 @@ class Process:
         """
         if self._wrapper is None:
             return []
-        leader = parse_stat(_read(self.path("leader")))
+        leader = self.leader()
         processes = all_processes()
         found = {stat.pid for stat in processes if self._belongs(stat, leader)}
         parents = found | {self._wrapper.pid} | ({os.getpid()} if self._adopts else set())
@@ -144,6 +151,10 @@ class Process:
         infrastructure = {stat.pid for stat in processes if stat.session == self._wrapper.session}
         others = infrastructure | {self._wrapper.pid, os.getpid()}
         return sorted(pid for pid in parents - others if _may_signal(pid))
+
+    def leader(self) -> Stat | None:
+        """The command's first process; None before it is known."""
+        return parse_stat(_read(self.path("leader")))
 
     def signal(self, number: int) -> None:
         """Send to every member."""
@@ -166,8 +177,8 @@ class Process:
         if self._adopts:
             _reap()
 
-    def _start(self, working_directory: str, command: str) -> None:
-        environment = {**os.environ, MARKER: self._marker.decode().partition("=")[2]}
+    def _start(self, working_directory: str, command: str, environment: dict[str, str] | None) -> None:
+        environment = {**(environment or os.environ), MARKER: self._marker.decode().partition("=")[2]}
         shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
         blocks = str(OUTPUT_FILE_LIMIT_BYTES // _ULIMIT_BLOCK_BYTES)
         os.makedirs(working_directory, exist_ok=True)

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 
-from .errors import EventsMissing, Refused, RunFinished, SpoolLost, Unavailable
+from .errors import EventsMissing, InputPending, Refused, RunFinished, SpoolLost, Unavailable
 from .job import Ending
 from .log import LIVE
 from .spool import Batch, Reader, encode
@@ -28,6 +28,8 @@ LINGER_SECONDS = 0.05
 BATCH_ROWS = 200
 BATCH_BYTES = 64 * 1024
 HEARTBEAT_SECONDS = 5.0
+# While a conversation is held: an answer of the user whose doorbell was lost waits no longer than this.
+CONVERSATION_HEARTBEAT_SECONDS = 2.0
 DOORBELL_SECONDS = 0.1
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 5.0
@@ -38,11 +40,13 @@ class Shipper:
     """Carries the spool to the log until the run is finished there.
 
     `cancel_requested` and `alarm` are set by the thread and read by everyone: the alarm is the reason why the run
-    cannot go on (Superseded, RunFinished, SpoolLost, or a defect of the thread itself).
+    cannot go on (Superseded, RunFinished, SpoolLost, or a defect of the thread itself). `input_seq` is the newest
+    user event that an answer spoke of.
     """
 
-    def __init__(self, spool: Spool, log: Log, doorbell: str) -> None:
+    def __init__(self, spool: Spool, log: Log, doorbell: str, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self.cancel_requested = False
+        self.input_seq = 0
         self.alarm: BaseException | None = None
         self._spool = spool
         self._log = log
@@ -54,14 +58,17 @@ class Shipper:
         self._attempts = 0
         self._next_batch = self._next_heartbeat = 0.0
         self._ending: Ending | None = None
+        self._heartbeat_seconds = heartbeat_seconds
+        self._over = self._input_pending = False
         self._arrived = threading.Event()
+        self._changed = threading.Condition()
         self._answered = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ship", daemon=True)
 
     def start(self, restarted: bool, ending: Ending | None = None) -> None:
         """Begin. After a restart the log is asked first how much it holds; it may know of the `ending` already."""
         self._ending = ending
-        self._next_heartbeat = time.monotonic() + (0 if restarted else HEARTBEAT_SECONDS)
+        self._next_heartbeat = time.monotonic() + (0 if restarted else self._heartbeat_seconds)
         self._spool.on_append = self._notice
         self._thread.start()
 
@@ -69,17 +76,31 @@ class Shipper:
         """Wait until the log has answered once, or the alarm is set."""
         self._answered.wait()
 
+    def await_held(self, n: int, seconds: float) -> bool:
+        """Whether the log holds event `n`; waits for it, at most `seconds`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._over or self._held >= n, seconds) and self._held >= n
+
     def close(self) -> None:
         """Wait for the thread, after an alarm that ends it."""
         self._thread.join()
 
-    def finish(self, ending: Ending) -> None:
-        """Ship what is left, finish the run and tell functions; returns when that is done. Raise the alarm."""
+    def finish(self, ending: Ending) -> bool:
+        """Ship what is left, finish the run and tell functions; returns when that is done. Raise the alarm.
+
+        False when the log does not let the run end, because a message waits for it: then it goes on.
+        """
         self._ending = ending
         self._arrived.set()
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._input_pending)
+            pending, self._input_pending = self._input_pending, False
+        if pending:
+            return False
         self._thread.join()
         if self.alarm is not None and not isinstance(self.alarm, SpoolLost):
             raise self.alarm
+        return True
 
     def _notice(self) -> None:
         """Called after each append: wakes the thread only for what changes its plan."""
@@ -99,6 +120,9 @@ class Shipper:
         finally:
             self._answered.set()
             self._log.close()
+            with self._changed:
+                self._over = True
+                self._changed.notify_all()
 
     def _due(self) -> str:
         """Wait for the next thing to do: heartbeat, batch or finish."""
@@ -161,9 +185,12 @@ class Shipper:
 
     def _settle(self, standing: Standing) -> None:
         """Take in what an answer says. Raise RunFinished when the run is over for the log but not for us."""
-        self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
         self.cancel_requested = self.cancel_requested or standing.cancel_requested
-        self._held = standing.last_n
+        self.input_seq = max(self.input_seq, standing.input_seq)
+        with self._changed:
+            self._held = standing.last_n
+            self._changed.notify_all()
         if standing.last_n > self._spool.n and self.alarm is None:
             self.alarm = SpoolLost(f"the log holds {standing.last_n} events, this disk {self._spool.n}")
         self._answered.set()
@@ -204,12 +231,20 @@ class Shipper:
             self._held = gap.last_n
             self._pause(None)
             return False
+        except InputPending:
+            self._go_on()
+            return False
         except Refused as refusal:
             self._ending = _plainer(ending, refusal)
             self._pause(None)
             return False
         self._say_ended()
         return True
+
+    def _go_on(self) -> None:
+        with self._changed:
+            self._ending, self._input_pending = None, True
+            self._changed.notify_all()
 
     def _say_ended(self) -> None:
         """A few tries; the sweep does the same work when all are lost."""

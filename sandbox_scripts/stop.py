@@ -18,7 +18,10 @@ KILL_SECONDS = 10.0
 
 
 class Stop:
-    """One ending under way; step() is called again and again, so that output is read and shipped meanwhile."""
+    """One ending under way; step() is called again and again, so that output is read and shipped meanwhile.
+
+    `killed`: someone was left for whom every gentler signal was not enough.
+    """
 
     def __init__(self, process: Process, schedule: list[tuple[int, float]]) -> None:
         self._process = process
@@ -26,6 +29,7 @@ class Stop:
         self._next_at = time.monotonic()
         self._give_up_at = self._next_at + sum(grace for _, grace in schedule) + KILL_SECONDS
         self._drained_by: float | None = None
+        self.killed = False
 
     @classmethod
     def running(cls, process: Process, grace_seconds: float) -> Stop:
@@ -61,6 +65,7 @@ class Stop:
         if now < self._next_at:
             return
         if not self._schedule:
+            self.killed = True
             self._process.signal(signal.SIGKILL)
             return
         number, grace = self._schedule.pop(0)

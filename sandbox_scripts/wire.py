@@ -40,9 +40,10 @@ class Answer:
 class Wire:
     """One kept connection to the host of `base_url`. Not for use by two threads."""
 
-    def __init__(self, base_url: str, headers: dict[str, str]) -> None:
+    def __init__(self, base_url: str, headers: dict[str, str], body_limit: int = _BODY_LIMIT_BYTES) -> None:
         scheme, _, rest = base_url.partition("://")
         self._secure = scheme == "https"
+        self._body_limit = body_limit
         netloc, slash, path = rest.partition("/")
         self._base_path = (slash + path).rstrip("/")
         self._host, self._port = _host_and_port(netloc, 443 if self._secure else 80)
@@ -164,7 +165,7 @@ class Wire:
         while size := int(self._until(b"\r\n", 1024).partition(b";")[0], 16):
             body += self._take(size)
             self._take(2)
-            if len(body) > _BODY_LIMIT_BYTES:
+            if len(body) > self._body_limit:
                 raise WireError("the answer is too long")
         while self._until(b"\r\n", _HEAD_LIMIT_BYTES):
             pass
@@ -184,7 +185,7 @@ class Wire:
         return part
 
     def _take(self, size: int) -> bytes:
-        if not 0 <= size <= _BODY_LIMIT_BYTES:
+        if not 0 <= size <= self._body_limit:
             raise WireError("the answer is too long")
         while len(self._buffer) < size:
             if not self._receive():
@@ -194,7 +195,7 @@ class Wire:
 
     def _receive(self) -> bool:
         """More bytes into the buffer; false at the end of the stream."""
-        if self._socket is None or len(self._buffer) > _BODY_LIMIT_BYTES:
+        if self._socket is None or len(self._buffer) > self._body_limit:
             raise WireError("the answer is too long")
         self._socket.settimeout(self._left())
         block = self._socket.recv(1 << 16)

@@ -1,4 +1,4 @@
-"""The client: submit work, cancel it, and watch every event exactly once, in order."""
+"""The client: talk to Claude, submit plans, and watch every event exactly once, in order."""
 
 from sandstream.access import SupabaseAccess
 from sandstream.client import Sandstream
@@ -12,10 +12,10 @@ from sandstream.errors import (
     SandstreamError,
     UnavailableError,
 )
-from sandstream.events import Event, is_final
+from sandstream.events import Event, Preview, is_final
 from sandstream.schedule import WatchSettings
 from sandstream.signin import Anonymous, Password
-from sandstream.wire import Command, Page, Run, Session
+from sandstream.wire import Command, Page, Run, Session, Usage
 
 __all__ = [
     "Anonymous",
@@ -28,6 +28,7 @@ __all__ = [
     "NotPermittedError",
     "Page",
     "Password",
+    "Preview",
     "RefusedError",
     "Run",
     "Sandstream",
@@ -35,6 +36,7 @@ __all__ = [
     "Session",
     "SupabaseAccess",
     "UnavailableError",
+    "Usage",
     "WatchSettings",
     "is_final",
 ]

@@ -1,10 +1,11 @@
-"""`sandstream`: submit, watch and cancel from a terminal; the local stack and the demo.
+"""`sandstream`: talk to Claude, submit, watch and cancel from a terminal; the local stack and the demo.
 
 Against a deployment: SANDSTREAM_URL and SANDSTREAM_KEY (a user's access token).
 """
 
 import asyncio
 import json
+import os
 import shlex
 import signal
 import sys
@@ -21,8 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sandstream import demo as demonstration
+from sandstream.chat import Chat, WaitsForUserError
 from sandstream.client import Sandstream
 from sandstream.errors import SandstreamError
+from sandstream.keyboard import keyboard
 from sandstream.render import lines
 from sandstream.up import LocalStack, local_stack
 from sandstream.wire import Command, Run
@@ -42,6 +45,8 @@ LISTING_WIDTH = 120
 
 # What a run's end means for the shell. 130 is what a shell says of a program that was interrupted.
 EXIT_CODES = {"succeeded": 0, "failed": 1, "timed_out": 1, "lost": 1, "cancelled": 130}
+# Claude waits for an answer, and there is nobody here to ask.
+WAITS_FOR_USER = 3
 
 
 @app.command()
@@ -61,11 +66,42 @@ def up(json_line: Annotated[bool, typer.Option("--json", help="One JSON line, fo
 
 @app.command()
 def demo() -> None:
-    """Run the main job on a local stack of its own: submit a plan, watch it live, check every event."""
+    """Show the main jobs on a local stack of its own: a plan, then a conversation; every event checked."""
     with stopping(), failing_cleanly(), local_stack() as stack:
-        out.print(Text(f"local stack at {stack.api_url}", style="dim"))
+        is_real = bool(os.environ.get("ANTHROPIC_API_KEY"))
+        model = "is the real one" if is_real else "is scripted; with ANTHROPIC_API_KEY it is the real one"
+        out.print(Text(f"local stack at {stack.api_url}\nthe model {model}", style="dim"))
         held = asyncio.run(with_client(stack.api_url, stack.user_token, lambda client: demonstration.run(out, client)))
     raise typer.Exit(0 if held else 1)
+
+
+@app.command()
+def chat(
+    url: Url,
+    key: Key,
+    message: Annotated[str | None, typer.Argument(help="What to say; without it, line by line.")] = None,
+    session: Annotated[UUID | None, typer.Option(help="Go on with this session.")] = None,
+    agent: Annotated[str, typer.Option(help="An agent's id, for a new session.")] = "default",
+    json_lines: JsonLines = False,
+) -> None:
+    """Say something to Claude and watch the answer; the exit code says how the turn ended.
+
+    Ctrl-C interrupts the turn, and once more leaves. 0: it ended. 1: it failed. 3: it waits for an answer that cannot
+    be given here. 4: the budget is spent. 130: interrupted.
+    """
+    typing = keyboard()
+    if message is None and session is None and typing is None:
+        fail("give a message, or a session with --session")
+
+    async def converse(client: Sandstream) -> int:
+        try:
+            talk = Chat(client, out, keyboard=typing, json_lines=json_lines)
+            return await talk.run(message, session, agent)
+        except WaitsForUserError as error:
+            err.print(Text(str(error), style="yellow"), soft_wrap=True)
+            return WAITS_FOR_USER
+
+    finish(url, key, converse)
 
 
 @app.command(name="run")

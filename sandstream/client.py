@@ -6,14 +6,17 @@ import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Literal, Self, overload
 from uuid import UUID
 
 import httpx
 
+from sandstream import conversation
 from sandstream.access import SupabaseAccess, Tokens
+from sandstream.conversation import Block, Content, OnBusy
 from sandstream.endpoints import Endpoints
-from sandstream.events import Event
+from sandstream.events import Event, Preview
+from sandstream.live import Heard, with_previews
 from sandstream.log import http_client
 from sandstream.signin import Anonymous, Password, SignedIn
 from sandstream.watch import WatchSettings, watch
@@ -120,29 +123,139 @@ class Sandstream:
         answer = await self._endpoints.call("GET", f"/v1/sessions/{session_id}")
         return Session.model_validate_json(answer.content)
 
+    async def create_session(
+        self,
+        message: Content | None = None,
+        *,
+        agent: str | Block = "default",
+        environment: str = "default",
+        title: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        resources: Sequence[Block] | None = None,
+        budget_cents: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Session:
+        """A conversation with an agent; with a first message its turn starts at once.
+
+        `agent` and `environment` are ids; `agent` may also pin a version or override fields, as the Managed Agents API
+        has it. However often the request must be repeated, one session comes of it. Raises NotFoundError for an agent
+        or an environment that is not there.
+        """
+        body = conversation.new_session(
+            agent=agent, environment=environment, first=message, title=title, metadata=metadata, resources=resources,
+            budget_cents=budget_cents,
+        )  # fmt: skip
+        answer = await self._endpoints.call("POST", "/v1/sessions", body=body, key=idempotency_key or _new_key())
+        return Session.model_validate_json(answer.content)
+
+    async def send(
+        self,
+        session_id: UUID | str,
+        message: Content,
+        *,
+        on_busy: OnBusy = "queue",
+        idempotency_key: str | None = None,
+    ) -> Event:
+        """Say something; the event that it became. Its answer is what `watch` yields after that event's `seq`.
+
+        Raises ConflictError for a session that has ended, and with `on_busy="reject"` for one that works.
+        """
+        said = conversation.message(message)
+        return await self._say(session_id, said, idempotency_key, on_busy=on_busy)
+
+    async def allow(self, session_id: UUID | str, tool_use_id: str, *, idempotency_key: str | None = None) -> Event:
+        """Let a tool that asked do what it wants. `tool_use_id` is the id of the event that asks.
+
+        Raises InvalidRequestError when there is no such event, ConflictError when it has its answer or nobody waits.
+        """
+        return await self._say(session_id, conversation.confirmation(tool_use_id, allow=True), idempotency_key)
+
+    async def deny(
+        self,
+        session_id: UUID | str,
+        tool_use_id: str,
+        reason: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Event:
+        """Refuse what a tool asked for; Claude is told the reason and goes on. Raises as `allow`."""
+        refusal = conversation.confirmation(tool_use_id, allow=False, reason=reason)
+        return await self._say(session_id, refusal, idempotency_key)
+
+    async def answer(
+        self,
+        session_id: UUID | str,
+        custom_tool_use_id: str,
+        content: Content,
+        *,
+        is_error: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Event:
+        """What a custom tool, which the caller runs, came to. Raises as `allow`."""
+        result = conversation.tool_result(custom_tool_use_id, content, is_error=is_error)
+        return await self._say(session_id, result, idempotency_key)
+
+    async def interrupt(self, session_id: UUID | str, *, idempotency_key: str | None = None) -> Event:
+        """Stop the turn; it has stopped when the log says that the session is idle. Without a turn nothing happens."""
+        return await self._say(session_id, conversation.interrupt(), idempotency_key)
+
+    async def archive(self, session_id: UUID | str, *, idempotency_key: str | None = None) -> Session:
+        """End a conversation: its sandbox goes, its log stays. Raises NotFoundError, ConflictError while it works."""
+        path = f"/v1/sessions/{session_id}/archive"
+        answer = await self._endpoints.call("POST", path, key=idempotency_key or _new_key())
+        return Session.model_validate_json(answer.content)
+
     async def events(self, session_id: UUID | str, after: int = 0, limit: int = 500) -> Page[Event]:
         """A page of the log: the first events past `after`. Raises NotFoundError."""
         params = {"after": after, "limit": limit}
         answer = await self._endpoints.call("GET", f"/v1/sessions/{session_id}/events", params=params)
-        return Page[Event].model_validate_json(answer.content)
+        page = Page[dict[str, Any]].model_validate_json(answer.content)
+        return Page[Event](
+            data=[Event.from_flat(event) for event in page.data], has_more=page.has_more, next_cursor=page.next_cursor
+        )
 
-    async def watch(
+    @overload
+    def watch(
         self,
         session_id: UUID | str,
         after: int = 0,
         *,
         follow: bool = False,
+        previews: Literal[False] = False,
         deadline: float | None = None,
         settings: WatchSettings | None = None,
-    ) -> AsyncGenerator[Event, None]:
-        """Each event past `after` exactly once, in order, live, until the session is at rest; see `watch.watch`."""
+    ) -> AsyncGenerator[Event, None]: ...
+
+    @overload
+    def watch(
+        self,
+        session_id: UUID | str,
+        after: int = 0,
+        *,
+        follow: bool = False,
+        previews: Literal[True],
+        deadline: float | None = None,
+        settings: WatchSettings | None = None,
+    ) -> AsyncGenerator[Event | Preview, None]: ...
+
+    async def watch(
+        self, session_id: UUID | str, after: int = 0, *, previews: bool = False, **how: Any
+    ) -> AsyncGenerator[Any, None]:
+        """Each event past `after` exactly once, in order, live, until the session is at rest; see `watch.watch`.
+
+        With `previews` also the pieces of what Claude is writing, as they come: each is a Preview, and the event with
+        the same id follows, whole.
+        """
         config = await self.config()
         self._supabase = self._supabase or http_client(config.supabase_url)
         access = SupabaseAccess(config.supabase_url, config.publishable_key, self.token, self._supabase)
-        events = watch(access, session_id, after, follow=follow, deadline=deadline, settings=settings)
-        async with contextlib.aclosing(events):
-            async for event in events:
-                yield event
+
+        def watching(heard: Heard | None = None) -> AsyncGenerator[Event, None]:
+            return watch(access, session_id, after, on_previews=heard, **how)
+
+        async with contextlib.aclosing(with_previews(watching) if previews else watching()) as found:
+            async for each in found:
+                yield each
 
     async def result(self, run: Run | UUID | str) -> Run:
         """The run once it has ended, however it ended. Raises NotFoundError."""
@@ -154,6 +267,12 @@ class Sandstream:
             if not current.has_ended:
                 await self._until_end(current, seq)
         return current
+
+    async def _say(self, session_id: UUID | str, event: dict[str, Any], key: str | None, **more: str) -> Event:
+        """Sends one user event; an interrupt that the endpoint puts before it is not what is answered here."""
+        path, body = f"/v1/sessions/{session_id}/events", {"events": [event], **more}
+        answer = await self._endpoints.call("POST", path, body=body, key=key or _new_key())
+        return Event.from_flat(Page[dict[str, Any]].model_validate_json(answer.content).data[-1])
 
     async def _until_end(self, run: Run, after: int) -> None:
         async with contextlib.aclosing(self.watch(run.session_id, after)) as events:

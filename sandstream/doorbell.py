@@ -28,6 +28,7 @@ from sandstream.errors import NotAuthenticatedError, UnavailableError
 logger = logging.getLogger(__name__)
 
 EVENT = "events"
+PREVIEWS = "previews"
 JOIN_SECONDS = 10
 CLOSE_SECONDS = 1.0
 # A connection that held so long was a good one: the next is opened without much waiting.
@@ -41,6 +42,9 @@ class Listener(Protocol):
 
     def rang(self, bell: Bell | None) -> None:
         """A broadcast; None for one that makes no sense."""
+
+    def previewed(self, message: Any) -> None:
+        """A broadcast of previews, as it came."""
 
     def joined(self) -> None:
         """Broadcasts may come from now on, or a few seconds from now."""
@@ -84,6 +88,7 @@ class Doorbell:
         lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         async with self._channel(token) as (client, channel):
             channel.on_broadcast(EVENT, lambda message: self._listener.rang(_parse(message)))
+            channel.on_broadcast(PREVIEWS, self._listener.previewed)
             async with asyncio.timeout(JOIN_SECONDS):
                 await client.connect()
             # Ends with the socket, whatever else happens; a channel that is not joined yet is told nothing of that.

@@ -86,7 +86,9 @@ def _translated(answer: httpx.Response) -> RefusedError | UnavailableError:
     error = body.get("error")
     error = error if isinstance(error, dict) else {}
     message = error.get("message") or f"HTTP {answer.status_code}"
-    if is_temporary(answer.status_code):
+    # A server that knows that it will not help says so, whatever the status.
+    may_help = answer.headers.get("x-should-retry") != "false"
+    if is_temporary(answer.status_code) and may_help:
         return UnavailableError(message, retry_after=retry_after(answer))
     return refusal(answer.status_code)(
         message,

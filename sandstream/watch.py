@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -22,8 +23,9 @@ from sandstream.backoff import Backoff
 from sandstream.cursor import Bell, Cursor
 from sandstream.doorbell import Doorbell
 from sandstream.errors import UnavailableError
-from sandstream.events import Event, is_final
+from sandstream.events import DELETED, Event, is_final
 from sandstream.log import Log, State, http_client
+from sandstream.previews import Previews, Show
 from sandstream.schedule import Schedule, WatchSettings
 
 __all__ = ["SupabaseAccess", "WatchSettings", "watch"]
@@ -43,12 +45,17 @@ async def watch(
     follow: bool = False,
     deadline: float | None = None,
     settings: WatchSettings | None = None,
+    on_previews: Show | None = None,
 ) -> AsyncGenerator[Event, None]:
     """The session's events past `after`: exactly once each, in order of `seq`, without a hole.
 
     What the table holds comes at once, then what is appended. Ends when the session is at rest and its last event has
-    been handed on; with `follow` it waits for the next run instead. Supabase may be away: the watch goes on when it is
-    back, unless `deadline` seconds have passed at a stretch without an answer.
+    been handed on; with `follow` it waits for the next run instead, until the session is terminated or deleted.
+    Supabase may be away: the watch goes on when it is back, unless `deadline` seconds have passed at a stretch without
+    an answer.
+
+    `on_previews` is given what is about to be said (`event_start` and `event_delta` as they were broadcast), but not
+    of an event that was handed on before. It is called on the event loop, and must neither block nor raise.
 
     Raises NotFoundError for a session that is not the caller's, NotAuthenticatedError when the token is refused and
     its source has no other, another RefusedError for another refusal, UnavailableError past the deadline.
@@ -59,7 +66,8 @@ async def watch(
     session = UUID(str(session_id))
     async with _http(access) as http:
         tokens = Tokens(access.token)
-        watching = _Watch(Log(access, tokens, http, session), after, settings, follow=follow)
+        previews = Previews(on_previews)
+        watching = _Watch(Log(access, tokens, http, session), after, settings, previews, follow=follow)
         doorbell = Doorbell(access, tokens, session, watching, Backoff(settings.retry_first, settings.retry_cap))
         async with watching.listening(doorbell), contextlib.aclosing(watching.events()) as events:
             async for event in events:
@@ -78,8 +86,9 @@ async def _http(access: SupabaseAccess) -> AsyncIterator[httpx.AsyncClient]:
 class _Watch:
     """One watch while it lasts. Broadcasts and answers only arrive beside it; `events` alone moves the cursor."""
 
-    def __init__(self, log: Log, after: int, settings: WatchSettings, *, follow: bool) -> None:
+    def __init__(self, log: Log, after: int, settings: WatchSettings, previews: Previews, *, follow: bool) -> None:
         self._log = log
+        self._previews = previews
         self._follow = follow
         self._page_size = settings.page_size
         self._cursor = Cursor(after)
@@ -94,6 +103,7 @@ class _Watch:
         self._ended: bool | None = None
         self._newest = 0
         self._at_rest_with = -1
+        self._deleted = False
 
     @contextlib.asynccontextmanager
     async def listening(self, doorbell: Doorbell) -> AsyncIterator[None]:
@@ -131,6 +141,10 @@ class _Watch:
         else:
             self._bells.append(bell)
         self._wake.set()
+
+    def previewed(self, message: Any) -> None:
+        """A broadcast of what is about to be said."""
+        self._previews.heard(message)
 
     def joined(self) -> None:
         """The subscription stands."""
@@ -182,14 +196,18 @@ class _Watch:
         self._cursor.hear(state.last_seq)
         self._state_wanted = self._cursor.is_behind
         # A state from before the newest event says nothing: a run may have begun since.
-        if self._follow or self._cursor.is_behind or state.last_seq < self._newest:
+        if self._cursor.is_behind or state.last_seq < self._newest:
             return
         ended = self._ended if state.ended is None else state.ended
-        if state.status == TERMINATED or (state.status == IDLE and ended):
+        if state.status == TERMINATED or (state.status == IDLE and ended and not self._follow):
             self._at_rest_with = self._cursor.last
 
     def _note(self, events: list[Event]) -> None:
         self._newest = events[-1].seq
+        self._previews.stored(events)
+        if events[-1].type == DELETED:
+            # There is no row left that could be asked.
+            self._at_rest_with, self._deleted = self._newest, True
         for event in events:
             if event.type.startswith(STATUS_EVENTS):
                 self._ended = is_final(event)
@@ -197,7 +215,7 @@ class _Watch:
 
     def _read_if_due(self) -> None:
         now = time.monotonic()
-        if self._reading is not None:
+        if self._reading is not None or self._deleted:
             return
         if now >= self._schedule.next(is_behind=self._cursor.is_behind):
             self._state_wanted = self._schedule.begin(now) or self._state_wanted

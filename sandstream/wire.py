@@ -9,6 +9,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+# What the endpoints name as the agent of a session that only runs plans.
+NO_AGENT = "commands"
 LIVE = frozenset({"launching", "running"})
 
 
@@ -58,6 +60,14 @@ class Run(Answer):
         return self.status not in LIVE
 
 
+class Usage(Answer):
+    """Tokens, summed over a session's model requests."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+
+
 class Session(Answer):
     """One log, and what goes on in it."""
 
@@ -68,6 +78,16 @@ class Session(Answer):
     metadata: dict[str, Any] = {}
     created_at: datetime
     updated_at: datetime | None = None
+    archived_at: datetime | None = None
+    agent: dict[str, Any] = {}
+    """The agent as it was when the session was created."""
+    environment_id: str | None = None
+    usage: Usage | None = None
+
+    @property
+    def is_conversation(self) -> bool:
+        """Whether it has an agent to talk to; a session of plans has none."""
+        return str(self.agent.get("id", NO_AGENT)) != NO_AGENT
 
 
 Item = TypeVar("Item")

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 
 from functions.errors import Conflict, InvalidRequest
-from functions.launch import Order, cancel, end
+from functions.launch import Order, end
 from functions.models import AcceptedRun, Run, RunRequest, request_hash
 from functions.requests import idempotency_key
 from functions.timing import Timings
@@ -49,16 +49,16 @@ async def get_run(run_id: UUID, caller: SignedIn, served: Served) -> Run:
 async def cancel_run(run_id: UUID, key: Key, caller: SignedIn, served: Served) -> Run:
     """Asks a live run to stop; its terminal event tells when it has."""
     asked = request_hash(f"POST /v1/runs/{run_id}/cancel", None)
-    return Run.model_validate(await cancel(served.store, served.sandboxes, caller, run_id, asked, key))
+    return Run.model_validate(await served.recovery.cancel(caller, run_id, asked, key))
 
 
 @router.post("/{run_id}/ended")
 async def run_ended(run_id: UUID, grant: Runner, served: Served, request: Request) -> Run:
-    """The runner's last call, with its run token: the sandbox of a finished run is killed at once."""
+    """The runner's last call, with its run token: a plan's sandbox is killed, a conversation's may rest."""
     idempotency_key(request)
     if grant.run_id != run_id:
         raise Conflict("the token is another run's", type="other_run")
-    run = Run.model_validate(await end(served.store, served.sandboxes, grant))
+    run = Run.model_validate(await end(served.settings, served.store, served.sandboxes, grant))
     if run.ended_at is None:
         raise Conflict("the run has not finished", type="run_not_finished")
     return run

@@ -25,8 +25,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from functions import bundle
 from local.bubblewrap import BubblewrapMissingError, bwrap_path
-from local.e2b import envd_http, jail
+from local.e2b import envd_http, jail, templates
 from local.e2b.control import add_control
 from local.e2b.envd_files_rpc import FilesystemService
 from local.e2b.envd_rpc import ProcessService
@@ -72,7 +73,8 @@ def create_app(settings: E2BSettings | None = None) -> ASGIApp:
         _check_bubblewrap()
     else:
         log.warning("SANDBOX_ISOLATION=none: commands run on this machine as you, with its files and its network")
-    house = House(_clean_root(settings.sandbox_root), _limits(settings), jail.prepare(settings.sandbox_root), isolated)
+    root = _clean_root(settings.sandbox_root)
+    house = House(root, _limits(settings), jail.prepare(root), isolated, _prepared(root, isolated))
     sandboxes = Sandboxes(house, settings.sandbox_limit)
 
     @contextlib.asynccontextmanager
@@ -81,7 +83,7 @@ def create_app(settings: E2BSettings | None = None) -> ASGIApp:
         await sandboxes.close()
 
     control = FastAPI(title="Local E2B", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    add_control(control, sandboxes, settings.e2b_api_key, settings.domain, _templates(settings))
+    add_control(control, sandboxes, settings.e2b_api_key, settings.domain, _names(settings))
     return Server(sandboxes, control)
 
 
@@ -174,5 +176,14 @@ def _limits(settings: E2BSettings) -> Limits:
     return Limits(settings.sandbox_memory_mb * MEBIBYTE, settings.sandbox_processes)
 
 
-def _templates(settings: E2BSettings) -> set[str]:
+def _prepared(root: Path, isolated: bool) -> dict[str, templates.Template]:
+    try:
+        if not isolated:
+            return templates.prepare_unisolated(root / "templates")
+        return templates.prepare(root / "templates", bundle.build(), jail.python_prefix())
+    except templates.TemplateError as error:
+        raise SystemExit(str(error)) from error
+
+
+def _names(settings: E2BSettings) -> set[str]:
     return {name.strip() for name in settings.sandbox_templates.split(",") if name.strip()}

@@ -15,9 +15,10 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 
+from local.e2b.boot import StartError
 from local.e2b.egress import Network, Policy
 from local.e2b.envd_client import EnvdError
-from local.e2b.sandbox import IllegalMoveError, Order, Sandbox, StartError, State
+from local.e2b.sandbox import IllegalMoveError, Order, Sandbox
 from local.e2b.sandboxes import KeyReusedError, NotFoundError, Query, Sandboxes, TooManyError
 
 ENVD_VERSION = "0.6.4"
@@ -104,20 +105,16 @@ class Control:
         """A running sandbox."""
         body = await request.body()
         asked = _parsed(NewSandbox, body)
-        if self._templates and asked.template not in self._templates:
+        if self._templates and asked.template.partition(":")[0] not in self._templates:
             raise HTTPException(404, f"template '{asked.template}' not found")
         return self._access(await self._sandboxes.create(_order(asked), request.headers.get("idempotency-key"), body))
 
     async def connect(self, sandbox_id: str, request: Request) -> JSONResponse:
         """Resume a paused one (201), or leave a running one at least as long to live as asked (200)."""
-        sandbox = self._sandboxes.find(sandbox_id)
         seconds = _parsed(Timeout, await request.body() or b"{}").timeout
-        paused = sandbox.state is State.PAUSED
-        if paused:
-            await sandbox.resume(seconds)
-        elif sandbox.ends_at.timestamp() < time.time() + seconds:
-            sandbox.set_timeout(seconds)
-        return JSONResponse(self._access(sandbox), status_code=201 if paused else 200)
+        sandbox = self._sandboxes.find(sandbox_id)
+        resumed = await self._sandboxes.wake(sandbox_id, seconds)
+        return JSONResponse(self._access(sandbox), status_code=201 if resumed else 200)
 
     async def get(self, sandbox_id: str) -> dict[str, Any]:
         """Everything about one."""
@@ -145,9 +142,12 @@ class Control:
         await self._sandboxes.find(sandbox_id).kill()
 
     async def timeout(self, sandbox_id: str, request: Request) -> None:
-        """Count its time anew."""
-        sandbox = self._sandboxes.find(sandbox_id)
-        sandbox.set_timeout(_parsed(Timeout, await request.body()).timeout)
+        """Count its time anew. A paused one has none, and is not found, as at E2B."""
+        seconds = _parsed(Timeout, await request.body()).timeout
+        try:
+            self._sandboxes.find(sandbox_id).set_timeout(seconds)
+        except IllegalMoveError as error:
+            raise NotFoundError(f"sandbox {sandbox_id} is not running") from error
 
     async def pause(self, sandbox_id: str) -> None:
         """Stop it where it is."""

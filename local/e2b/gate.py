@@ -59,9 +59,14 @@ class Gate:
 
     async def connect(self, target: Destination) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the target if the policy allows it. Raises DestinationError, OSError, TimeoutError."""
-        address = self.policy.check(target, await self._addresses(target))
+        policy = self.policy
+        address = policy.check(target, await self._addresses(target))
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await asyncio.open_connection(str(address), target.port, limit=STREAM_LIMIT)
+        if policy is not self.policy:
+            # It was replaced while this was under way, and abort() could not know of it.
+            writer.transport.abort()
+            raise DestinationError(f"{target.host}:{target.port} was allowed by rules that hold no more")
         self._open.add(writer)
         return reader, writer
 

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from local.bubblewrap import BubblewrapMissingError, bwrap_path
+from local.e2b.templates import Template
 
 USER_ID = 1000
 HOME = "/home/user"
 PYTHON = "/opt/python"
 LIBRARY = "/run/sandstream/lib"
+PROXY_PORT = 3128
 GATE = "/run/sandstream/gate/gate.sock"
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 # The directories that are the sandbox's own and last as long as it does: inside -> place below its own directory.
@@ -98,7 +100,7 @@ def make_directories(directory: Path) -> None:
             os.chown(path, USER_ID, USER_ID)
 
 
-def arguments(directory: Path, assets: Assets, fds: Descriptors) -> list[str]:
+def arguments(directory: Path, assets: Assets, template: Template, fds: Descriptors) -> list[str]:
     """Bubblewrap's options for the sandbox in `directory`; the command is `boot()`."""
     return [
         *_namespaces(),
@@ -107,6 +109,7 @@ def arguments(directory: Path, assets: Assets, fds: Descriptors) -> list[str]:
         *_system(),
         *_etc(assets.etc),
         *_own(directory),
+        *_offered(template),
         *("--ro-bind", str(assets.library), LIBRARY, "--ro-bind", str(directory / "gate"), str(Path(GATE).parent)),
         *("--setenv", "PATH", "/usr/bin:/bin", "--chdir", "/", "--remount-ro", "/"),
     ]
@@ -118,10 +121,18 @@ def boot(listener: int) -> list[str]:
     return [*command, str(USER_ID)] if os.geteuid() == 0 else command
 
 
-def search_path() -> str:
-    """PATH inside: the host's own interpreter first, where it is not the system's."""
-    prefix = python_prefix()
-    return SYSTEM_PATH if prefix == "/usr" else f"{prefix}/bin:{SYSTEM_PATH}"
+def search_path(template: Template, isolated: bool) -> str:
+    """PATH inside: what the template puts first, then the host's own interpreter, where it is not the system's."""
+    prefix = python_prefix() if isolated else sys.base_prefix
+    first = [place for place in (template.path, f"{prefix}/bin") if place not in ("", "/usr/bin")]
+    return ":".join([*first, SYSTEM_PATH])
+
+
+def proxy_variables() -> dict[str, str]:
+    """Programs go out by the gate's proxy, but for loopback, where declared ports lead to the gate by themselves."""
+    proxy = f"http://127.0.0.1:{PROXY_PORT}"
+    names = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": "127.0.0.1,localhost,::1"}
+    return names | {name.lower(): value for name, value in names.items()}
 
 
 def python_prefix() -> str:
@@ -186,6 +197,10 @@ def _own(directory: Path) -> list[str]:
     for inside, name in WRITABLE.items():
         options += ["--bind", str(directory / "files" / name), inside]
     return options
+
+
+def _offered(template: Template) -> list[str]:
+    return [word for outside, inside in template.mounts for word in ("--ro-bind", str(outside), inside)]
 
 
 def probe() -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,18 +18,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from local.bubblewrap import bwrap_path
-from local.e2b import jail
+from local.e2b import boot, jail
+from local.e2b.boot import StartError
 from local.e2b.egress import Network, Policy
 from local.e2b.envd_client import EnvdClient, EnvdError
 from local.e2b.gate import Gate
 from local.e2b.limits import Cage, Limits, Usage
+from local.e2b.templates import Template
 
 log = logging.getLogger(__name__)
 
-PROXY_PORT = 3128
 START_SECONDS = 20.0
 END_SECONDS = 10.0
+PORTS_SECONDS = 5.0
 
 
 class State(StrEnum):
@@ -55,10 +55,6 @@ class IllegalMoveError(Exception):
     """The sandbox is not in a state from which that can be done."""
 
 
-class StartError(Exception):
-    """The sandbox did not come up; the message says what bubblewrap or envd printed."""
-
-
 @dataclass
 class Order:
     """What was asked for at its creation."""
@@ -80,6 +76,11 @@ class House:
     limits: Limits
     assets: jail.Assets
     isolated: bool
+    templates: dict[str, Template] = field(default_factory=dict)
+
+    def template(self, name: str) -> Template:
+        """What a name, with or without a tag, stands for; one that nobody prepared adds nothing."""
+        return self.templates.get(name.partition(":")[0], Template())
 
 
 @dataclass
@@ -98,6 +99,7 @@ class Sandbox:
         self.directory = self.house.root / self.id
         self.ended = asyncio.Event()
         self.network = self.order.network
+        self._template = self.house.template(self.order.template)
         self._on_end: list[Callable[[Sandbox], None]] = []
         self._gate = Gate(Policy.of(self.network))
         self._cage: Cage | None = None
@@ -135,22 +137,33 @@ class Sandbox:
     async def pause(self) -> None:
         """Stop every process where it is. Raises IllegalMoveError unless it runs."""
         async with self._turn:
-            self._move(State.PAUSED)
-            self._stop_clock()
-            self.envd.abort()
-            self._gate.abort()
-            if self._cage is not None:
-                await self._cage.freeze()
+            await self._freeze()
 
-    async def resume(self, timeout: float) -> None:
-        """Let a paused sandbox run on, for `timeout` seconds. Raises IllegalMoveError unless it is paused."""
+    async def _freeze(self) -> None:
+        self._move(State.PAUSED)
+        self._stop_clock()
+        self.envd.abort()
+        self._gate.abort()
+        if self._cage is not None:
+            await self._cage.freeze()
+
+    async def wake(self, timeout: float) -> bool:
+        """Let a paused sandbox run on, for `timeout` seconds: True. Leave a running one at least that long: False.
+
+        Raises IllegalMoveError when it has ended.
+        """
         async with self._turn:
-            if self.state is not State.PAUSED:
-                raise IllegalMoveError("the sandbox is not paused")
-            if self._cage is not None:
-                self._cage.thaw()
-            self._move(State.RUNNING)
-            self.set_timeout(timeout)
+            resumed = self.state is State.PAUSED
+            if resumed:
+                if self._cage is not None:
+                    self._cage.thaw()
+                self._move(State.RUNNING)
+            if resumed or not self._lives_until(datetime.now(UTC) + timedelta(seconds=timeout)):
+                self.set_timeout(timeout)
+            return resumed
+
+    def _lives_until(self, moment: datetime) -> bool:
+        return self.state is State.RUNNING and self.ends_at >= moment
 
     def set_timeout(self, seconds: float) -> None:
         """Count the sandbox's time anew, from now. Raises IllegalMoveError unless it runs."""
@@ -161,16 +174,29 @@ class Sandbox:
         self._clock = asyncio.get_running_loop().call_later(seconds, self._time_is_up)
 
     async def set_network(self, network: Network) -> None:
-        """Replace what it may reach; connections that are open are cut. Raises ValueError and EnvdError."""
+        """Replace what it may reach; connections that are open are cut.
+
+        Raises ValueError, EnvdError, and IllegalMoveError unless it runs.
+        """
         policy = Policy.of(network)
-        self.network = network
-        self._gate.set_policy(policy)
-        if self.state is State.RUNNING and self.house.isolated:
-            await self.envd.call("set_ports", ports=policy.loopback_ports())
+        async with self._turn:
+            if self.state is not State.RUNNING:
+                raise IllegalMoveError("the sandbox is not running")
+            self.network = network
+            self._gate.set_policy(policy)
+            if self.house.isolated:
+                await self._open_ports(policy)
 
     def usage(self) -> Usage:
         """What its processes have used together."""
         return Usage(0.0, 0, 0) if self._cage is None else self._cage.usage()
+
+    async def _open_ports(self, policy: Policy) -> None:
+        try:
+            async with asyncio.timeout(PORTS_SECONDS):
+                await self.envd.call("set_ports", ports=policy.loopback_ports())
+        except TimeoutError as error:
+            raise EnvdError("unavailable", "the sandbox does not answer") from error
 
     async def kill(self) -> None:
         """End it in whatever state it is. Returns when no process of it lives; may be called again."""
@@ -201,65 +227,22 @@ class Sandbox:
         self.directory.mkdir(mode=0o711)
         (self.directory / "gate").mkdir()
         jail.make_directories(self.directory)
+        if not self.house.isolated and self._template.path:
+            # The machine's own /etc/profile, which login shells read first, may set PATH anew.
+            profile = self.directory / "files" / "home" / "user" / ".profile"
+            profile.write_text(f"PATH={shlex.quote(self._template.path)}:$PATH\n")
 
     def _spawn(self, listener: int) -> subprocess.Popen[bytes]:
-        log_file = (self.directory / "log").open("wb")
-        with log_file:
+        attach = self._cage.attach if self._cage is not None else None
+        with (self.directory / "log").open("wb") as log_file:
+            output = log_file.fileno()
             if not self.house.isolated:
-                return self._spawn_unisolated(listener, log_file.fileno())
-            return self._spawn_isolated(listener, log_file.fileno())
-
-    def _spawn_isolated(self, listener: int, output: int) -> subprocess.Popen[bytes]:
-        information, tell = os.pipe()
-        closed, opened = os.pipe()
-        fds = jail.Descriptors(listener, tell, closed)
-        options = jail.sealed(jail.arguments(self.directory, self.house.assets, fds))
-        try:
-            process = subprocess.Popen(  # noqa: S603 our own binary, our own arguments
-                [str(bwrap_path()), "--args", str(options), "--", *jail.boot(listener)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={},
-                pass_fds=(listener, tell, closed, options),
-                start_new_session=True,
-            )
-            for fd in (tell, closed, options):
-                os.close(fd)
-            self._enter(information)
-            os.write(opened, b"1")
+                return boot.unisolated(self.directory, self.house.assets.library, listener, output, attach)
+            process, self._init = boot.isolated(
+                lambda fds: jail.arguments(self.directory, self.house.assets, self._template, fds),
+                listener, output, attach,
+            )  # fmt: skip
             return process
-        finally:
-            os.close(information)
-            os.close(opened)
-
-    def _enter(self, information: int) -> None:
-        """Take the namespace's first process into the cage while bubblewrap still holds it back."""
-        told = b""
-        while chunk := os.read(information, 4096):
-            told += chunk
-        if not told:
-            raise StartError("bubblewrap did not start")
-        pid = int(json.loads(told)["child-pid"])
-        self._init = os.pidfd_open(pid)
-        if self._cage is not None:
-            self._cage.attach(pid)
-
-    def _spawn_unisolated(self, listener: int, output: int) -> subprocess.Popen[bytes]:
-        library = str(self.house.assets.library)
-        process = subprocess.Popen(  # noqa: S603 our own program
-            [sys.executable, "-I", "-S", "-c", jail.BOOT.format(lib=library), str(listener), "-1"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={},
-            cwd=self.directory,
-            pass_fds=(listener,),
-            start_new_session=True,
-        )
-        if self._cage is not None:
-            self._cage.attach(process.pid)
-        return process
 
     def _initial(self) -> dict[str, Any]:
         isolated = self.house.isolated
@@ -269,17 +252,17 @@ class Sandbox:
             "home": jail.HOME if isolated else str(files / "home" / "user"),
             "root": "" if isolated else str(files),
             "gate": jail.GATE if isolated else "",
-            "proxy_port": PROXY_PORT,
+            "proxy_port": jail.PROXY_PORT,
             "ports": self._gate.policy.loopback_ports(),
             "rlimits": self.house.limits.rlimits(),
         }
 
     def _environment(self) -> dict[str, str]:
         home = jail.HOME if self.house.isolated else str(self.directory / "files" / "home" / "user")
-        path = jail.search_path() if self.house.isolated else f"{sys.base_prefix}/bin:{jail.SYSTEM_PATH}"
+        path = jail.search_path(self._template, self.house.isolated)
         base = {"PATH": path, "HOME": home, "USER": "user", "LOGNAME": "user", "SHELL": "/bin/bash", "LANG": "C.UTF-8"}
         base |= {"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": self.id, "E2B_TEMPLATE_ID": self.order.template}
-        return base | (_proxy_variables() if self.house.isolated else {}) | self.order.environment
+        return base | (jail.proxy_variables() if self.house.isolated else {}) | self.order.environment
 
     def _watch_process(self, process: subprocess.Popen[bytes]) -> None:
         """A sandbox whose processes end by themselves has ended; the exit is collected either way."""
@@ -297,7 +280,17 @@ class Sandbox:
         loop.add_reader(watched, left)
 
     def _time_is_up(self) -> None:
-        self._keep(self.pause() if self.order.pause_at_end else self.kill())
+        self._keep(self._stop_at(self.ends_at))
+
+    async def _stop_at(self, due: datetime) -> None:
+        async with self._turn:
+            # Whoever asked for more time just now was promised it.
+            if self.state is not State.RUNNING or self.ends_at != due:
+                return
+            if self.order.pause_at_end:
+                await self._freeze()
+                return
+        await self.kill()
 
     async def _end(self) -> None:
         try:
@@ -360,9 +353,3 @@ class Sandbox:
         with contextlib.suppress(OSError):
             return (self.directory / "log").read_text(errors="replace")[-2000:]
         return ""
-
-
-def _proxy_variables() -> dict[str, str]:
-    proxy = f"http://127.0.0.1:{PROXY_PORT}"
-    names = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": "127.0.0.1,localhost,::1"}
-    return names | {name.lower(): value for name, value in names.items()}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import parse_qsl, unquote
 
-from local.e2b.sandbox import House, IllegalMoveError, Order, Sandbox, StartError, State
+from local.e2b.boot import StartError
+from local.e2b.sandbox import House, IllegalMoveError, Order, Sandbox, State
 
 LIVE = (State.RUNNING, State.PAUSED)
 
@@ -82,13 +82,21 @@ class Sandboxes:
             raise NotFoundError(f"sandbox {sandbox_id} not found")
         return sandbox
 
+    async def wake(self, sandbox_id: str, seconds: float) -> bool:
+        """Resume a paused one: True; leave a running one at least as long to live: False.
+
+        Raises NotFoundError.
+        """
+        try:
+            return await self.find(sandbox_id).wake(seconds)
+        except IllegalMoveError as error:
+            raise NotFoundError(f"sandbox {sandbox_id} not found") from error
+
     async def awake(self, sandbox_id: str) -> Sandbox:
         """A running one, for traffic to it: resumed if it may be. Raises NotFoundError."""
         sandbox = self.find(sandbox_id)
         if sandbox.state is State.PAUSED and sandbox.order.resume_on_traffic:
-            # Two requests may come at once; the other one's resume serves both.
-            with contextlib.suppress(IllegalMoveError):
-                await sandbox.resume(sandbox.order.timeout)
+            await self.wake(sandbox_id, sandbox.order.timeout)
         if sandbox.state is not State.RUNNING:
             raise NotFoundError(f"sandbox {sandbox_id} is paused")
         return sandbox

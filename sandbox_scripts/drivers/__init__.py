@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..job import Ending, Job
     from ..spool import Spool
 
-KINDS = ("commands",)
+KINDS = ("commands", "claude")
 
 
 class Run:

@@ -112,6 +112,17 @@ async def test_repeating_has_an_end(endpoints: FakeEndpoints) -> None:
     assert len(endpoints.asked) == wire.ATTEMPTS
 
 
+async def test_what_a_server_says_will_not_help_is_not_repeated(endpoints: FakeEndpoints) -> None:
+    """A deployment without a model key, or a part that is not built, stays so: one attempt, whatever the status."""
+    for status, type in ((503, "model_not_configured"), (501, "not_implemented")):
+        endpoints.asked.clear()
+        endpoints.script(refused(status, type, "not here", x_should_retry="false"))
+        async with Sandstream(endpoints.url, "a-token") as client:
+            with pytest.raises(RefusedError, match="not here") as raised:
+                await client.create_session("hello")
+        assert (raised.value.type, len(endpoints.asked)) == (type, 1)
+
+
 async def test_what_a_server_asks_for_is_waited_for_unless_it_is_too_long(endpoints: FakeEndpoints) -> None:
     """An hour is the caller's to wait, not ours."""
     endpoints.script(refused(429, "rate_limit_error", retry_after="3600"))
@@ -191,8 +202,8 @@ async def test_lists_and_single_things_are_asked_for_by_their_names(endpoints: F
         "created_at": RUN["created_at"], "updated_at": RUN["created_at"],
     }  # fmt: skip
     event = {
-        "seq": 7, "session_id": RUN["session_id"], "run_id": RUN["id"], "n": 6, "type": "run.created", "data": {},
-        "produced_at": RUN["created_at"], "created_at": RUN["created_at"],
+        "id": "sevt_1", "seq": 7, "session_id": RUN["session_id"], "run_id": RUN["id"], "type": "run.created",
+        "kind": "commands", "created_at": RUN["created_at"], "processed_at": RUN["created_at"],
     }  # fmt: skip
     endpoints.script(
         JSONResponse({"data": [session], "has_more": True, "next_cursor": "c1"}),
@@ -205,7 +216,8 @@ async def test_lists_and_single_things_are_asked_for_by_their_names(endpoints: F
         page = await client.sessions(limit=1, after="c0")
         assert (page.data[0].last_seq, page.has_more, page.next_cursor) == (7, True, "c1")
         assert (await client.session(RUN["session_id"])).status == "idle"
-        assert (await client.events(RUN["session_id"], after=6, limit=5)).data[0].seq == 7
+        read = (await client.events(RUN["session_id"], after=6, limit=5)).data[0]
+        assert (read.seq, read.id, read.data) == (7, "sevt_1", {"id": "sevt_1", "kind": "commands"})
         assert (await client.cancel(RUN["id"])).cancel_requested_at is not None
         assert (await client.run(RUN["id"])).has_ended
     paths = [(asked.method, asked.path, asked.query) for asked in endpoints.asked]

@@ -7,7 +7,7 @@ from typing import TypeVar
 from uuid import UUID
 
 import httpx
-from e2b import AsyncSandbox
+from e2b import AsyncSandbox, SandboxQuery
 
 from local.stack import Stack
 
@@ -49,6 +49,18 @@ async def connect(stack: Stack, sandbox_id: str) -> AsyncSandbox:
     return await AsyncSandbox.connect(
         sandbox_id, timeout=1, api_key=stack.keys.e2b_api_key, api_url=stack.e2b.url, sandbox_url=stack.e2b.url
     )
+
+
+async def sandbox_of_session(stack: Stack, session_id: str) -> AsyncSandbox:
+    """The one sandbox of a conversation, running or paused; woken by this."""
+
+    async def listed() -> str | None:
+        query = SandboxQuery(metadata={"sandstream_session": session_id})
+        pages = AsyncSandbox.list(query, api_key=stack.keys.e2b_api_key, api_url=stack.e2b.url)
+        found = [sandbox.sandbox_id for sandbox in await pages.next_items()]
+        return found[0] if found else None
+
+    return await connect(stack, await until(listed, "the conversation's sandbox"))
 
 
 async def living(stack: Stack) -> list[str]:

@@ -7,7 +7,9 @@ import pytest
 from e2b import AsyncSandbox
 
 from functions.bundle import build
-from functions.sandboxes import BAKED, HOME, Egress, Job, Sandboxes
+from functions.egress import Egress
+from functions.job import HOME, Job
+from functions.sandboxes import BAKED, Sandboxes
 from functions.settings import Settings
 from local.stack import Stack
 from tests.e2e.sandboxes import until
@@ -34,7 +36,8 @@ def sandboxes(stack: Stack) -> Sandboxes:
 @pytest.fixture
 async def sandbox(sandboxes: Sandboxes) -> AsyncIterator[AsyncSandbox]:
     """One that nothing was put into."""
-    made = await sandboxes.create(str(uuid4()), str(uuid4()), 60, Egress((), {}))
+    run = {"id": str(uuid4()), "session_id": str(uuid4()), "limit_seconds": 60}
+    made = await sandboxes.create(run, Egress((), {}))
     yield made
     await sandboxes.kill(made.sandbox_id)
 

@@ -166,6 +166,7 @@ async def test_a_bad_idempotency_key_is_400(key: str, owner: Person) -> None:
     assert assert_refused(answer, 400)["param"] == "Idempotency-Key"
 
 
+EMPTY = {"data": [], "has_more": False, "next_cursor": None, "next_page": None}
 # A made-up id; the same in every test process, since it is part of the tests' names.
 NOTHING = "00000000-0000-4000-8000-000000000000"
 PATHS = [
@@ -173,8 +174,25 @@ PATHS = [
     ("GET", f"/v1/runs/{NOTHING}"),
     ("POST", f"/v1/runs/{NOTHING}/cancel"),
     ("POST", f"/v1/runs/{NOTHING}/ended"),
+    ("POST", "/v1/agents"),
+    ("GET", "/v1/agents"),
+    ("GET", f"/v1/agents/{NOTHING}"),
+    ("POST", f"/v1/agents/{NOTHING}"),
+    ("POST", f"/v1/agents/{NOTHING}/archive"),
+    ("GET", f"/v1/agents/{NOTHING}/versions"),
+    ("POST", "/v1/environments"),
+    ("GET", "/v1/environments"),
+    ("GET", f"/v1/environments/{NOTHING}"),
+    ("POST", f"/v1/environments/{NOTHING}"),
+    ("DELETE", f"/v1/environments/{NOTHING}"),
+    ("POST", f"/v1/environments/{NOTHING}/archive"),
+    ("POST", "/v1/sessions"),
     ("GET", "/v1/sessions"),
     ("GET", f"/v1/sessions/{NOTHING}"),
+    ("POST", f"/v1/sessions/{NOTHING}"),
+    ("DELETE", f"/v1/sessions/{NOTHING}"),
+    ("POST", f"/v1/sessions/{NOTHING}/archive"),
+    ("POST", f"/v1/sessions/{NOTHING}/events"),
     ("GET", f"/v1/sessions/{NOTHING}/events"),
     ("GET", f"/v1/sessions/{NOTHING}/events/stream"),
 ]
@@ -220,7 +238,7 @@ async def test_a_stranger_finds_nothing(owner: Person, stranger: Person, client:
             assert_refused(await http.request(method, path), 404)
         answer = await http.post("/v1/runs", json=plan(session_id=str(run.session_id)))
         assert_refused(answer, 404, "session_not_found")
-        assert (await http.get("/v1/sessions")).json() == {"data": [], "has_more": False, "next_cursor": None}
+        assert (await http.get("/v1/sessions")).json() == EMPTY
 
 
 async def test_unknown_paths_and_methods_are_refused_in_the_same_form(owner: Person) -> None:

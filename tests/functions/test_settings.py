@@ -46,7 +46,13 @@ def test_a_missing_setting_is_named(name: str, environment: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("CREDENTIALS", "both"), ("MAX_SANDBOX_DURATION", "soon"), ("SANDBOX_MARGIN_SECONDS", "1"), ("LOG_LEVEL", "LOUD")],
+    [
+        ("CREDENTIALS", "both"),
+        ("MAX_SANDBOX_DURATION", "soon"),
+        ("SANDBOX_MARGIN_SECONDS", "1"),
+        ("LOG_LEVEL", "LOUD"),
+        ("TURN_SECONDS", "0"),
+    ],
 )
 def test_a_wrong_setting_is_named(name: str, value: str, environment: pytest.MonkeyPatch) -> None:
     """A value that makes no sense stops the program as well."""
@@ -71,10 +77,11 @@ def test_secrets_do_not_print(environment: pytest.MonkeyPatch) -> None:
     assert "e2b_canary" not in printed
 
 
-def test_egress_hosts_are_split(environment: pytest.MonkeyPatch) -> None:
-    """EGRESS_ALLOW is a comma-separated list; spaces and empty entries do not count."""
-    environment.setenv("EGRESS_ALLOW", "one.test, two.test:8443,,")
-    assert Settings.read().egress_allow == ("one.test", "two.test:8443")
+@pytest.mark.parametrize("name", ["EGRESS_ALLOW", "PACKAGE_HOSTS"])
+def test_hosts_are_split(name: str, environment: pytest.MonkeyPatch) -> None:
+    """A comma-separated list; spaces and empty entries do not count."""
+    environment.setenv(name, "one.test, two.test:8443,,")
+    assert getattr(Settings.read(), name.lower()) == ("one.test", "two.test:8443")
 
 
 def test_a_run_never_outlives_the_plan(environment: pytest.MonkeyPatch) -> None:
@@ -82,6 +89,23 @@ def test_a_run_never_outlives_the_plan(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("MAX_SANDBOX_DURATION", "86400000")
     settings = Settings.read()
     assert settings.max_limit_seconds + settings.sandbox_margin_seconds == 86_400
+
+
+def test_a_turn_has_time_for_its_questions_within_the_plan(environment: pytest.MonkeyPatch) -> None:
+    """Its own limit and the longest wait for an answer; never more than a sandbox lives."""
+    environment.setenv("MAX_SANDBOX_DURATION", "86400000")
+    assert Settings.read().conversation_limit_seconds == 1800 + 3600
+    environment.setenv("MAX_SANDBOX_DURATION", "3600000")
+    settings = Settings.read()
+    assert settings.conversation_limit_seconds == settings.max_limit_seconds == 3540
+
+
+def test_there_may_be_no_model_key(environment: pytest.MonkeyPatch) -> None:
+    """An empty one is none; a set one does not print."""
+    environment.setenv("ANTHROPIC_API_KEY", "")
+    assert Settings.read().anthropic_api_key is None
+    environment.setenv("ANTHROPIC_API_KEY", "sk-ant-canary")
+    assert "sk-ant-canary" not in repr(Settings.read())
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
 """A tail: what it holds for its readers, and when it says that it does not reach back so far."""
 
 import asyncio
+import json
 import time
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import jwt
 import pytest
 
 from functions.errors import NotAuthenticated
-from functions.streams import TAIL_BYTES, TAIL_EVENTS, Line, Tail
+from functions.events import as_wire
+from functions.streams import TAIL_BYTES, TAIL_EVENTS, Line, Tail, encode
+from sandstream.events import Event
 
 FAR = time.time() + 3600
 
@@ -73,6 +78,33 @@ async def test_the_end_wakes_every_reader() -> None:
     tail.end()
     assert await waiting
     assert tail.ended
+
+
+async def test_a_preview_wakes_those_who_asked_for_it() -> None:
+    """The others sleep on."""
+    tail = filled(1)
+    asking = asyncio.create_task(tail.growth(1, FAR, tail.drafts.last))
+    silent = asyncio.create_task(tail.growth(1, FAR))
+    await asyncio.sleep(0)
+    tail.hear([{"type": "event_start", "event": {"type": "agent.message", "id": "sevt_1"}}])
+    assert await asking
+    assert not silent.done()
+    tail.end()
+    assert await silent
+
+
+def test_an_event_is_one_message_that_the_sdk_does_not_pass_over() -> None:
+    """It has a name, an id and one line of data, whatever its text holds."""
+    now = datetime.now(UTC)
+    event = Event(
+        seq=3, session_id=uuid4(), type="agent.message", data={"text": "a\n\ndata: b\r\x85\u2028\u2029"},
+        produced_at=now, created_at=now,
+    )  # fmt: skip
+    lines = encode(event).message.decode().split("\n")
+    assert lines[:2] == ["event: message", "id: 3"]
+    assert lines[3:] == ["", ""]
+    assert json.loads(lines[2].removeprefix("data: ")) == as_wire(event)
+    assert len(lines[2].splitlines()) == 1
 
 
 async def test_a_reader_does_not_outlive_its_token() -> None:

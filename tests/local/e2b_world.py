@@ -113,13 +113,14 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], what: str) -> N
 
 @dataclass
 class Upstream:
-    """An HTTP/1.1 server that keeps what it was sent and answers with a fixed body."""
+    """An HTTP/1.1 server that keeps what it was sent and answers with a fixed body; with `first`, in the beginning."""
 
     port: int = 0
     requests: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     connections: int = 0
     answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    first: list[bytes] = field(default_factory=list)
 
     @property
     def netloc(self) -> str:
@@ -134,7 +135,7 @@ class Upstream:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.requests.append(head)
                 self.bodies.append(await read_body(head.lower(), reader))
-                writer.write(self.answer)
+                writer.write(self.first.pop(0) if self.first else self.answer)
                 await writer.drain()
         writer.close()
 

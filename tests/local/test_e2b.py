@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from e2b import AsyncSandbox, Sandbox, SandboxQuery, SandboxState
 from e2b.exceptions import AuthenticationException, NotFoundException, SandboxException, SandboxNotRunningException
@@ -73,40 +72,6 @@ async def test_info_and_listing_tell_what_was_asked_for(server: Server) -> None:
     await asyncio.gather(*(s.kill() for s in made))
 
 
-async def test_a_pause_stops_every_process_and_connect_lets_them_go_on(server: Server) -> None:
-    """A counter does not move while its sandbox is paused, and moves on, from where it was, after connect."""
-    async with server.sandbox() as sandbox:
-        await sandbox.commands.run(
-            "while :; do echo x >> /tmp/ticks; sleep 0.02; done", background=True, timeout=0, stdin=False
-        )
-        ticks = server.root / sandbox.sandbox_id / "files" / "tmp" / "ticks"
-        await until(lambda: ticks.exists() and ticks.stat().st_size > 4, "the counter runs")
-        assert await sandbox.pause() is True
-        size = ticks.stat().st_size
-        assert await sandbox.pause() is False
-        with pytest.raises(SandboxNotRunningException):
-            await sandbox.commands.run("true")
-        states = {p.status() for p in server.children() if p.name() == "bash"}
-        assert ticks.stat().st_size == size
-        assert psutil.STATUS_RUNNING not in states
-        await sandbox.connect()
-        await until(lambda: ticks.stat().st_size > size, "the counter goes on")
-
-
-async def test_connect_answers_200_for_a_running_and_201_for_a_resumed_sandbox(server: Server) -> None:
-    """The two cases are told apart, and a running sandbox's time is only ever made longer."""
-    async with server.sandbox(timeout=600) as sandbox, server.http() as http:
-        before = (await sandbox.get_info()).end_at
-        answer = await http.post(f"/v2/sandboxes/{sandbox.sandbox_id}/connect", json={"timeout": 10})
-        assert answer.status_code == 200
-        assert (await sandbox.get_info()).end_at == before
-        assert (await http.post(f"/sandboxes/{sandbox.sandbox_id}/pause")).status_code == 204
-        assert (await http.post(f"/sandboxes/{sandbox.sandbox_id}/pause")).status_code == 409
-        answer = await http.post(f"/v2/sandboxes/{sandbox.sandbox_id}/connect", json={"timeout": 60})
-        assert answer.status_code == 201
-        assert answer.json()["sandboxID"] == sandbox.sandbox_id
-
-
 async def test_a_timeout_kills_the_sandbox_and_what_it_started(server: Server) -> None:
     """When the time is up nothing of the sandbox is left, and the SDK is told that it is gone."""
     sandbox = await AsyncSandbox.create(timeout=60, **server.options)
@@ -117,17 +82,6 @@ async def test_a_timeout_kills_the_sandbox_and_what_it_started(server: Server) -
     assert await sandbox.is_running() is False
     with pytest.raises(NotFoundException):
         await sandbox.get_info()
-
-
-async def test_a_timeout_pauses_where_that_was_asked_for(server: Server) -> None:
-    """With on_timeout=pause the sandbox is kept, and traffic wakes it where auto_resume was asked for."""
-    async with server.sandbox(timeout=1, lifecycle={"on_timeout": "pause", "auto_resume": True}) as sandbox:
-
-        async def paused() -> bool:
-            return (await sandbox.get_info()).state is SandboxState.PAUSED
-
-        await until(paused, "the sandbox is paused")
-        assert (await sandbox.commands.run("echo awake")).stdout == "awake\n"
 
 
 async def test_one_idempotency_key_makes_one_sandbox(server: Server) -> None:
@@ -249,7 +203,7 @@ async def test_stopping_the_server_leaves_its_directory_empty(tmp_path: Path) ->
         children = server.children()
         end(server, signal.SIGTERM)
         assert not [p for p in children if is_alive(p)]
-        assert sorted(d.name for d in server.root.iterdir()) == ["etc", "lib"]
+        assert sorted(d.name for d in server.root.iterdir()) == ["etc", "lib", "templates"]
 
 
 def test_without_bubblewrap_the_server_says_how_to_get_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.e2b.egress import DestinationError, Network, Policy, canonical_host, parse_destination
+from local.e2b.gate import Gate
 from tests.local.e2b_world import Server, only, serving, until, upstream
 
 # Sends requests over one connection, in the ways that its argument lists, and prints the answers' statuses.
@@ -225,6 +226,63 @@ async def test_the_network_of_a_living_sandbox_is_replaced(server: Server) -> No
         assert b"Bearer new" in new.requests[0]
         gone = await sandbox.commands.run(f"curl -s -m 5 http://{old.netloc}/ || echo $?")
         assert gone.stdout == "7\n"
+
+
+# Sends a request over one connection for each line that it reads, for as long as the connection holds.
+POOLED = """
+import http.client, sys
+host, port = sys.argv[1].split(':')
+c = http.client.HTTPConnection(host, int(port))
+for line in sys.stdin:
+    try:
+        c.request('GET', '/'); print(c.getresponse().read().decode(), flush=True)
+    except (OSError, http.client.HTTPException) as error:
+        print('cut', flush=True); c.close()
+"""
+
+
+@pytest.mark.parametrize("slept", [False, True], ids=["running", "just woken"])
+async def test_a_pooled_connection_never_goes_on_with_the_old_header(server: Server, slept: bool) -> None:
+    """After new rules every request has the new header, also one over a connection that was open before."""
+    said: list[str] = []
+    async with upstream() as web, server.sandbox(network=only(web.netloc, Authorization="Bearer old")) as sandbox:
+        await sandbox.files.write("pooled.py", POOLED)
+        await sandbox.commands.run("mkfifo lines")
+        await sandbox.commands.run(f"setsid -f python3 -u pooled.py {web.netloc} <> lines > said 2>&1")
+
+        async def ask() -> None:
+            said.append("")
+            await sandbox.commands.run("echo > lines")
+
+            async def answered() -> bool:
+                return len((await sandbox.files.read("said")).splitlines()) == len(said)
+
+            await until(answered, "an answer")
+
+        await ask()
+        if slept:
+            await sandbox.pause()
+            await sandbox.connect(timeout=60)
+        await sandbox.update_network(only(web.netloc, Authorization="Bearer new"))
+        await ask()
+        await ask()
+        heads = [head for head in web.requests if b"Bearer" in head]
+        assert b"Bearer old" in heads[0]
+        assert heads[1:]
+        assert all(b"Bearer new" in head for head in heads[1:])
+        assert (await sandbox.files.read("said")).split()[-1] == "ok"
+
+
+async def test_a_connection_under_way_is_judged_by_the_new_rules() -> None:
+    """Rules that are replaced while a connection is being made hold for it: it is not handed out."""
+    async with upstream() as web:
+        gate = Gate(Policy.of(Network(allow_out=[web.netloc])))
+        target = parse_destination(web.netloc, 80)
+        connecting = asyncio.create_task(gate.connect(target))
+        await asyncio.sleep(0)  # it has looked at the rules, and waits for the connection
+        gate.set_policy(Policy.of(Network(deny_out=["0.0.0.0/0"])))
+        with pytest.raises(DestinationError, match="hold no more"):
+            await connecting
 
 
 async def test_a_port_of_ones_own_is_not_the_hosts(server: Server) -> None:

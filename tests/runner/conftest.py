@@ -11,12 +11,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sandbox_scripts.procfs import DEAD_STATES, all_processes, read_environ, read_stat
 from tests.runner.log_server import LogServer
+
+if TYPE_CHECKING:
+    from tests.runner.session_server import SessionLog
+    from tests.runner.talk import Talk
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER_PYTHON = os.environ.get("RUNNER_PYTHON", sys.executable)
@@ -145,3 +149,23 @@ def bench(tmp_path: Path, log: LogServer) -> Iterator[Bench]:
     bench = Bench(tmp_path, log)
     yield bench
     bench.close()
+
+
+@pytest.fixture
+def session_log() -> Iterator[SessionLog]:
+    """The log's wire for a conversation."""
+    from tests.runner.session_server import SessionLog  # likewise
+
+    with SessionLog() as server:
+        yield server
+
+
+@pytest.fixture
+def talk(tmp_path: Path, session_log: SessionLog) -> Iterator[Talk]:
+    """One conversation with the fake CLI, cleaned up afterwards."""
+    from tests.runner.talk import Talk  # which is made of what stands here
+
+    talk = Talk(tmp_path, session_log)
+    talk.fake()
+    yield talk
+    talk.close()

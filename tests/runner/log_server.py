@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 TERMINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
 
@@ -73,6 +73,7 @@ class LogServer:
         self.status = "launching"
         self.finished: dict[str, Any] | None = None
         self.cancel_requested = False
+        self.input_seq = 0
         self.bearer = "egress"
         self.forbidden = 0
         self.poison: Callable[[dict[str, Any]], bool] = lambda _event: False
@@ -82,7 +83,7 @@ class LogServer:
         self._server = _Http(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self) -> LogServer:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -111,7 +112,7 @@ class LogServer:
         with self.changed:
             return [call for call in self.calls if call.name == name]
 
-    def perform(self, call: Call) -> dict[str, Any]:
+    def perform(self, call: Call) -> Any:
         """The call's effect, and its answer. Raise Refusal."""
         if call.name == "ended":
             return {}
@@ -124,8 +125,12 @@ class LogServer:
         elif call.name == "finish_run_v1":
             self._finish(call.body)
         elif call.name != "heartbeat_v1":
-            raise Refusal(404, "no such function")
+            return self.answer(call.name, call.body)
         return self._standing()
+
+    def answer(self, name: str, _body: Any) -> Any:
+        """The answer of any other function; there is none here. Raise Refusal."""
+        raise Refusal(404, f"no function {name}")
 
     def _standing(self) -> dict[str, Any]:
         return {
@@ -133,6 +138,7 @@ class LogServer:
             "last_seq": self.last_n + 1,
             "cancel_requested": self.cancel_requested,
             "status": self.status,
+            "input_seq": self.input_seq,
         }
 
     def _append(self, events: list[dict[str, Any]]) -> None:
@@ -154,7 +160,11 @@ class LogServer:
             return
         if body["last_n"] != self.last_n:
             raise Refusal(409, "events_missing", str(self.last_n))
+        self.check_end(body["status"])
         self.status, self.finished = body["status"], body
+
+    def check_end(self, status: str) -> None:
+        """Whether the run may end so; it always may here. Raise Refusal."""
 
 
 class _Http(ThreadingHTTPServer):

@@ -7,8 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.sql.conversations import new_turn
 from tests.sql.people import ANON, API_ROLES, SERVICE, Connection, Person, acting, column, refused, scalar, sign_up
-from tests.sql.runs import finish, new_run
+from tests.sql.runs import HASH, finish, new_run
 
 PEOPLE = ("owner", "stranger", "anonymous user", "anon", "runner", "service")
 ACTIONS = {
@@ -18,14 +19,22 @@ ACTIONS = {
     "delete": "delete from public.{}",
 }
 
-# How many rows each person sees of one owner's session, run, events, sandbox and key; None: may not even ask.
+# How many rows each person sees of one owner's conversation, plan, agent and the rest; None: may not even ask.
 READERS: dict[str, tuple[int | None, ...]] = {
     # people:            owner stranger anonymous anon runner service
-    "agent_sessions": (1, 0, 0, None, None, 1),
-    "agent_runs": (1, 0, 0, None, None, 1),
-    "agent_events": (3, 0, 0, None, None, 3),
+    "agent_sessions": (2, 0, 0, None, None, 2),
+    "agent_runs": (2, 0, 0, None, None, 2),
+    "agent_events": (5, 0, 0, None, None, 5),
     "sandbox_executions": (1, 0, 0, None, None, 1),
+    # The ready-made ones are everyone's.
+    "agents": (2, 1, 1, None, None, 2),
+    "agent_versions": (3, 1, 1, None, None, 3),
+    "environments": (2, 1, 1, None, None, 2),
     "idempotency_keys": (None, None, None, None, None, None),
+    "session_secrets": (None, None, None, None, None, None),
+    "session_attachments": (None, None, None, None, None, None),
+    "session_transcripts": (None, None, None, None, None, None),
+    "session_files": (None, None, None, None, None, None),
     "run_moves": (11, 11, 11, None, None, 11),
 }
 POLICIES = {
@@ -33,30 +42,73 @@ POLICIES = {
     ("public", "agent_runs", "the owner may read a run", "SELECT", "authenticated"),
     ("public", "agent_events", "the owner of a session may read its log", "SELECT", "authenticated"),
     ("public", "sandbox_executions", "the owner may read what ran where", "SELECT", "authenticated"),
+    ("public", "agents", "everyone may read their own and ready-made agents", "SELECT", "authenticated"),
+    (
+        "public",
+        "agent_versions",
+        "whoever may read an agent may read its versions",
+        "SELECT",
+        "authenticated",
+    ),
+    (
+        "public",
+        "environments",
+        "everyone may read their own and ready-made environments",
+        "SELECT",
+        "authenticated",
+    ),
     ("public", "run_moves", "anyone signed in may read the lifecycle", "SELECT", "authenticated"),
     ("realtime", "messages", "the owner of a session may listen to it", "SELECT", "authenticated"),
 }
 FUNCTIONS = {
     "admit_run_v1": {"authenticated"},
     "request_cancel_v1": {"authenticated"},
+    "create_agent_v1": {"authenticated"},
+    "update_agent_v1": {"authenticated"},
+    "archive_agent_v1": {"authenticated"},
+    "create_environment_v1": {"authenticated"},
+    "update_environment_v1": {"authenticated"},
+    "archive_environment_v1": {"authenticated"},
+    "delete_environment_v1": {"authenticated"},
+    "create_session_v1": {"authenticated"},
+    "update_session_v1": {"authenticated"},
+    "archive_session_v1": {"authenticated"},
+    "delete_session_v1": {"authenticated"},
+    "send_events_v1": {"authenticated"},
+    "admit_waiting_v1": {"authenticated"},
     "append_events_v1": {"runner"},
     "heartbeat_v1": {"runner"},
     "finish_run_v1": {"runner"},
+    "take_input_v1": {"runner"},
+    "preview_v1": {"runner"},
+    "append_transcript_v1": {"runner"},
+    "load_transcript_v1": {"runner"},
+    "list_transcripts_v1": {"runner"},
+    "save_files_v1": {"runner"},
+    "load_files_v1": {"runner"},
+    "read_attachment_v1": {"runner"},
     "record_sandbox_v1": {"service_role"},
     "fail_launch_v1": {"service_role"},
     "next_epoch_v1": {"service_role"},
     "close_sandbox_v1": {"service_role"},
+    "lose_run_v1": {"service_role"},
+    "session_secrets_v1": {"service_role"},
+    "launch_facts_v1": {"service_role"},
 }
 SYSTEM = "('pg_catalog', 'information_schema', 'pg_toast')"
 
 
 @pytest.fixture
 def people(rest: Connection, admin: Connection) -> dict[str, Person]:
-    """Everyone, with one finished run of the owner's to look at."""
+    """Everyone, with one finished plan, one conversation and one agent of the owner's to look at."""
     admin.execute("delete from auth.users")
     run = new_run(rest, admin, idempotency_key="key")
     SERVICE.call(rest, "record_sandbox_v1", run_id=run.id, sandbox_id=str(run.id), template="base")
     finish(rest, run.runner, 0)
+    new_turn(rest, admin, run.owner)
+    agent = run.owner.call(rest, "create_agent_v1", config={"name": "a"}, request_hash=HASH)
+    run.owner.call(rest, "update_agent_v1", agent_id=agent["id"], config={"name": "b"}, request_hash=HASH)
+    run.owner.call(rest, "create_environment_v1", config={"name": "a"}, request_hash=HASH)
     everyone = (
         run.owner, sign_up(admin, "stranger"), sign_up(admin, "anonymous user", anonymous=True), ANON, run.runner,
         SERVICE,
@@ -117,7 +169,7 @@ def test_rows_of_others_cannot_be_reached_by_naming_them(
     owner_id = people["owner"].id
     for table in ("agent_sessions", "agent_runs"):
         by_owner = f"select count(*) from public.{table} where owner = '{owner_id}'"
-        assert attempt(rest, people["owner"], by_owner) == 1
+        assert attempt(rest, people["owner"], by_owner) == 2
         assert attempt(rest, people["stranger"], by_owner) == 0
     by_session = f"select count(*) from public.agent_events where session_id = '{other.session_id}'"
     assert attempt(rest, people["stranger"], by_session) == 1
@@ -176,7 +228,7 @@ def test_policies_are_named_by_sentences(admin: Connection) -> None:
 def test_policies_ask_for_the_user_once_per_query(admin: Connection) -> None:
     """auth.uid() stands in a subselect in every policy, so that it is not evaluated for every row."""
     conditions = column(admin, "select qual from pg_policies where qual like '%%auth.uid()%%'")
-    assert len(conditions) == 5
+    assert len(conditions) == 8
     assert [text for text in conditions if "SELECT auth.uid() AS uid" not in text] == []
 
 
@@ -226,8 +278,8 @@ def test_the_runner_can_read_nothing(admin: Connection) -> None:
     assert reachable == []
 
 
-def test_the_runner_can_do_exactly_three_things(admin: Connection) -> None:
-    """Of all functions in all schemas that the role runner may use, it can execute three; it inherits nothing."""
+def test_the_runner_can_call_its_functions_and_nothing_else(admin: Connection) -> None:
+    """Of all functions in all schemas that the role runner may use, it can execute the listed; it inherits nothing."""
     callable_by_runner = column(
         admin,
         f"""
@@ -236,7 +288,7 @@ def test_the_runner_can_do_exactly_three_things(admin: Connection) -> None:
           and has_schema_privilege('runner', s.oid, 'usage') and has_function_privilege('runner', p.oid, 'execute')
         """,
     )
-    assert sorted(callable_by_runner) == ["append_events_v1", "finish_run_v1", "heartbeat_v1"]
+    assert sorted(callable_by_runner) == sorted(name for name, roles in FUNCTIONS.items() if roles == {"runner"})
     query = """
       select rolcanlogin or rolinherit or rolsuper or rolbypassrls or rolcreaterole or rolcreatedb or rolreplication
       from pg_roles where rolname = 'runner'

@@ -1,6 +1,7 @@
 """The schema refuses bad rows by itself: for every constraint at least one row that only this constraint refuses."""
 
 from collections.abc import Mapping
+from os import urandom
 from typing import Any
 from uuid import uuid4
 
@@ -9,12 +10,17 @@ import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from tests.sql.conversations import AGENT, ENVIRONMENT
 from tests.sql.people import Connection, column, sign_up
 from tests.sql.runs import HASH, Run
 
 Changes = Mapping[str, object]
 NOBODY = uuid4()
+# The id of the neighbours' session, and of their attachment.
+TAKEN = uuid4()
 LONG = "x" * 201
+LARGE = Jsonb({"name": "x", "x": urandom(256 << 10).hex()})
+ASKED = {"n": None, "type": "user.tool_confirmation"}
 
 # (constraint, table, what makes a good row bad)
 BAD_ROWS: list[tuple[str, str, Changes]] = [
@@ -26,6 +32,22 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
     ("agent_sessions_metadata_check", "agent_sessions", {"metadata": Jsonb([])}),
     ("agent_sessions_metadata_check", "agent_sessions", {"metadata": Jsonb({"x": "x" * 16384})}),
     ("agent_sessions_metadata_check", "agent_sessions", {"metadata": Jsonb({"x": 10**400})}),
+    ("agent_sessions_agent_id_fkey", "agent_sessions", {"agent_id": "agent_nobody"}),
+    ("agent_sessions_agent_check", "agent_sessions", {"agent": LARGE}),
+    ("agent_sessions_environment_id_check", "agent_sessions", {"environment_id": ""}),
+    ("agent_sessions_environment_check", "agent_sessions", {"environment": LARGE}),
+    ("agent_sessions_resources_check", "agent_sessions", {"resources": LARGE}),
+    ("agent_sessions_budget_microusd_check", "agent_sessions", {"budget_microusd": -1}),
+    ("agent_sessions_cost_microusd_check", "agent_sessions", {"cost_microusd": -1}),
+    ("agent_sessions_usage_check", "agent_sessions", {"usage": LARGE}),
+    ("agent_sessions_message_seq_check", "agent_sessions", {"message_seq": -1}),
+    ("agent_sessions_input_seq_check", "agent_sessions", {"input_seq": -1}),
+    ("agent_sessions_taken_seq_check", "agent_sessions", {"taken_seq": -1}),
+    ("agent_sessions_conversation", "agent_sessions", {"agent_id": None}),
+    ("agent_sessions_conversation", "agent_sessions", {"agent": None}),
+    ("agent_sessions_conversation", "agent_sessions", {"environment_id": None}),
+    ("agent_sessions_conversation", "agent_sessions", {"environment": None}),
+    ("agent_sessions_archived", "agent_sessions", {"archived_at": "now"}),
     ("agent_runs_session_id_fkey", "agent_runs", {"session_id": NOBODY}),
     ("agent_runs_owner_fkey", "agent_runs", {"owner": NOBODY}),
     ("agent_runs_kind_check", "agent_runs", {"kind": "mischief"}),
@@ -62,6 +84,9 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
     ("agent_events_data_check", "agent_events", {"data": Jsonb([1])}),
     ("agent_events_data_check", "agent_events", {"data": Jsonb(None)}),
     ("agent_events_data_check", "agent_events", {"data": Jsonb({"x": "x" * (256 << 10)})}),
+    ("agent_events_not_said_by_a_runner", "agent_events", {"type": "user.message"}),
+    ("agent_events_answered_once", "agent_events", {**ASKED, "data": Jsonb({"tool_use_id": "taken"})}),
+    ("agent_events_answered_once", "agent_events", {**ASKED, "data": Jsonb({"custom_tool_use_id": "taken"})}),
     ("sandbox_executions_pkey", "sandbox_executions", {"sandbox_id": "taken"}),
     ("sandbox_executions_run_id_fkey", "sandbox_executions", {"run_id": NOBODY}),
     ("sandbox_executions_session_id_fkey", "sandbox_executions", {"session_id": NOBODY}),
@@ -76,11 +101,72 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
     ("idempotency_keys_key_check", "idempotency_keys", {"key": ""}),
     ("idempotency_keys_key_check", "idempotency_keys", {"key": "x" * 256}),
     ("idempotency_keys_request_hash_check", "idempotency_keys", {"request_hash": "short"}),
+    ("idempotency_keys_subject_check", "idempotency_keys", {"run_id": None, "subject": ""}),
+    ("idempotency_keys_answer_check", "idempotency_keys", {"run_id": None, "subject": "x", "answer": Jsonb([])}),
+    (
+        "idempotency_keys_answer_check",
+        "idempotency_keys",
+        {"run_id": None, "subject": "x", "answer": Jsonb({"x": "x" * (1 << 20)})},
+    ),
+    ("idempotency_keys_one_claim", "idempotency_keys", {"run_id": None}),
+    ("idempotency_keys_one_claim", "idempotency_keys", {"subject": "x"}),
+    ("idempotency_keys_answer_of_subject", "idempotency_keys", {"answer": Jsonb({})}),
+    ("agents_pkey", "agents", {"id": "taken"}),
+    ("agents_id_check", "agents", {"id": ""}),
+    ("agents_owner_fkey", "agents", {"owner": NOBODY}),
+    ("agents_version_check", "agents", {"version": 0}),
+    ("agents_config_check", "agents", {"config": Jsonb([])}),
+    ("agents_config_check", "agents", {"config": Jsonb({})}),
+    ("agents_config_check", "agents", {"config": Jsonb({"name": ""})}),
+    ("agents_config_check", "agents", {"config": Jsonb({"name": "x" * 257})}),
+    ("agents_config_check", "agents", {"config": Jsonb({"name": "x", "y": 10**400})}),
+    ("agents_config_check", "agents", {"config": Jsonb({"name": "x", "y": "x" * (256 << 10)})}),
+    ("agents_ready_made", "agents", {"owner": None}),
+    ("agents_ready_made", "agents", {"id": "default"}),
+    ("agent_versions_pkey", "agent_versions", {"version": 1}),
+    ("agent_versions_agent_id_fkey", "agent_versions", {"agent_id": "agent_nobody"}),
+    ("agent_versions_version_check", "agent_versions", {"version": 0}),
+    ("agent_versions_owner_fkey", "agent_versions", {"owner": NOBODY}),
+    ("agent_versions_config_check", "agent_versions", {"config": Jsonb({})}),
+    ("environments_pkey", "environments", {"id": "taken"}),
+    ("environments_id_check", "environments", {"id": "x" * 65}),
+    ("environments_owner_fkey", "environments", {"owner": NOBODY}),
+    ("environments_config_check", "environments", {"config": Jsonb({"description": "no name"})}),
+    ("environments_ready_made", "environments", {"owner": None}),
+    ("session_secrets_pkey", "session_secrets", {"session_id": TAKEN}),
+    ("session_secrets_session_id_fkey", "session_secrets", {"session_id": NOBODY}),
+    ("session_secrets_secrets_check", "session_secrets", {"secrets": Jsonb([])}),
+    ("session_secrets_secrets_check", "session_secrets", {"secrets": LARGE}),
+    ("session_attachments_pkey", "session_attachments", {"id": TAKEN}),
+    ("session_attachments_session_id_fkey", "session_attachments", {"session_id": NOBODY}),
+    ("session_attachments_media_type_check", "session_attachments", {"media_type": ""}),
+    ("session_attachments_title_check", "session_attachments", {"title": "x" * 501}),
+    ("session_attachments_data_check", "session_attachments", {"data": bytes((16 << 20) + 1)}),
+    ("session_transcripts_pkey", "session_transcripts", {"n": 1}),
+    ("session_transcripts_once", "session_transcripts", {"entry_id": "taken"}),
+    ("session_transcripts_session_id_fkey", "session_transcripts", {"session_id": NOBODY}),
+    ("session_transcripts_subpath_check", "session_transcripts", {"subpath": "x" * 513}),
+    ("session_transcripts_n_check", "session_transcripts", {"n": 0}),
+    ("session_transcripts_entry_id_check", "session_transcripts", {"entry_id": ""}),
+    ("session_transcripts_bytes_check", "session_transcripts", {"bytes": (8 << 20) + 1}),
+    ("session_transcripts_entry_check", "session_transcripts", {"entry": Jsonb("text")}),
+    ("session_files_pkey", "session_files", {"session_id": TAKEN}),
+    ("session_files_session_id_fkey", "session_files", {"session_id": NOBODY}),
+    ("session_files_archive_check", "session_files", {"archive": bytes((9 << 20) + 1)}),
+    ("session_files_files_check", "session_files", {"files": -1}),
+    ("session_files_bytes_check", "session_files", {"bytes": -1}),
     ("run_moves_pkey", "run_moves", {"from_status": "running", "to_status": "lost"}),
     ("run_moves_made_by_check", "run_moves", {"made_by": []}),
     ("run_moves_made_by_check", "run_moves", {"made_by": ["passer-by"]}),
 ]
-TABLES = ("agent_sessions", "agent_runs", "agent_events", "sandbox_executions", "idempotency_keys", "run_moves")
+TABLES = (
+    "agent_sessions", "agent_runs", "agent_events", "sandbox_executions", "idempotency_keys", "run_moves", "agents",
+    "agent_versions", "environments", "session_secrets", "session_attachments", "session_transcripts", "session_files",
+)  # fmt: skip
+NAMED = Jsonb({"name": "x" * 256})
+CONVERSATION = {
+    "agent_id": "default", "agent": Jsonb(AGENT), "environment_id": "default", "environment": Jsonb(ENVIRONMENT),
+}  # fmt: skip
 # Nothing but chance could break them: the ids are generated.
 UNTESTED = {"agent_sessions_pkey", "agent_runs_pkey"}
 
@@ -88,9 +174,10 @@ UNTESTED = {"agent_sessions_pkey", "agent_runs_pkey"}
 def good_row(table: str, run: Run) -> dict[str, Any]:
     """A row that the table takes beside those of `neighbours`."""
     ended = {"status": "failed", "ended_at": "now"}
-    of_run = {"run_id": run.id, "session_id": run.session_id}
+    of_session = {"session_id": run.session_id}
+    of_run = {"run_id": run.id, **of_session}
     rows: dict[str, dict[str, Any]] = {
-        "agent_sessions": {"owner": run.owner.id, "title": "x" * 200, "metadata": Jsonb({})},
+        "agent_sessions": {"owner": run.owner.id, "title": "x" * 200, "metadata": Jsonb({}), **CONVERSATION},
         "agent_runs": {
             "session_id": run.session_id, "owner": run.owner.id, "kind": "commands", "input": Jsonb({}),
             "limit_seconds": 604800, "deadline_at": "now", **ended,
@@ -99,6 +186,13 @@ def good_row(table: str, run: Run) -> dict[str, Any]:
         "sandbox_executions": {**of_run, "owner": run.owner.id, "sandbox_id": "x" * 128, "template": "base"},
         "idempotency_keys": {"owner": run.owner.id, "key": "x" * 255, "request_hash": HASH, "run_id": run.id},
         "run_moves": {"from_status": "a", "to_status": "b", "made_by": ["sweep"]},
+        "agents": {"id": "x" * 64, "owner": run.owner.id, "config": NAMED},
+        "agent_versions": {"agent_id": "taken", "version": 2, "owner": run.owner.id, "config": NAMED},
+        "environments": {"id": "x" * 64, "owner": run.owner.id, "config": NAMED},
+        "session_secrets": {**of_session, "secrets": Jsonb({})},
+        "session_attachments": {**of_session, "id": run.id, "media_type": "x" * 128, "data": b""},
+        "session_transcripts": {**of_session, "subpath": "", "n": 2, "bytes": 2, "entry": Jsonb({})},
+        "session_files": {**of_session, "archive": b"", "files": 0, "bytes": 0},
     }  # fmt: skip
     return rows[table]
 
@@ -108,6 +202,17 @@ def neighbours(admin: Connection, run: Run) -> None:
     insert(admin, "agent_events", {**good_row("agent_events", run), "seq": 99, "n": 7})
     insert(admin, "sandbox_executions", {**good_row("sandbox_executions", run), "sandbox_id": "taken"})
     insert(admin, "idempotency_keys", {**good_row("idempotency_keys", run), "key": "taken"})
+    answer = {**good_row("agent_events", run), **ASKED, "seq": 98, "data": Jsonb({"tool_use_id": "taken"})}
+    insert(admin, "agent_events", answer)
+    insert(admin, "agents", {**good_row("agents", run), "id": "taken"})
+    insert(admin, "agent_versions", {**good_row("agent_versions", run), "version": 1})
+    insert(admin, "environments", {**good_row("environments", run), "id": "taken"})
+    insert(admin, "agent_sessions", {**good_row("agent_sessions", run), "id": TAKEN})
+    insert(admin, "session_attachments", {**good_row("session_attachments", run), "id": TAKEN})
+    entry = {**good_row("session_transcripts", run), "n": 1, "entry_id": "taken"}
+    insert(admin, "session_transcripts", entry)
+    for table in ("session_secrets", "session_files"):
+        insert(admin, table, {**good_row(table, run), "session_id": TAKEN})
 
 
 def insert(admin: Connection, table: str, row: Changes) -> None:
@@ -160,11 +265,18 @@ def test_only_these_columns_may_be_null(admin: Connection) -> None:
       where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and a.attnum > 0 and not a.attnotnull
     """
     assert set(column(admin, query)) == {
-        "agent_sessions.title",
+        *(f"agent_sessions.{name}" for name in ("title", "agent_id", "agent", "environment_id", "environment")),
+        *(f"agent_sessions.{name}" for name in ("archived_at", "budget_microusd")),
         *(f"agent_runs.{name}" for name in ("result", "error", "sandbox_id", "cancel_requested_at", "started_at")),
         *(f"agent_runs.{name}" for name in ("heartbeat_at", "ended_at")),
         *(f"agent_events.{name}" for name in ("run_id", "n")),
         *(f"sandbox_executions.{name}" for name in ("ended_at", "end_reason")),
+        *(f"idempotency_keys.{name}" for name in ("run_id", "subject", "answer")),
+        *(f"agents.{name}" for name in ("owner", "archived_at")),
+        "agent_versions.owner",
+        *(f"environments.{name}" for name in ("owner", "archived_at")),
+        "session_attachments.title",
+        "session_transcripts.entry_id",
     }
 
 
@@ -180,7 +292,7 @@ def test_every_reference_has_an_index_for_its_deletes(admin: Connection) -> None
 
 
 def test_a_deleted_user_takes_everything_along(rest: Connection, admin: Connection, run: Run) -> None:
-    """With the user go sessions, runs, events, sandboxes and keys; another user's rows stay."""
+    """With the user goes all that is theirs, conversations and agents as well; another user's rows stay."""
     other = sign_up(admin, "stranger")
     for person in (run.owner, other):
         row = {"owner": person.id, "title": "kept?", "metadata": Jsonb({})}
@@ -188,7 +300,10 @@ def test_a_deleted_user_takes_everything_along(rest: Connection, admin: Connecti
     with admin.transaction():
         neighbours(admin, run)
     admin.execute("delete from auth.users where id = %s", (run.owner.id,))
-    for table in ("agent_sessions", "agent_runs", "sandbox_executions", "idempotency_keys"):
+    of_owner = ("agent_sessions", "agent_runs", "sandbox_executions", "idempotency_keys")
+    for table in (*of_owner, "agents", "agent_versions", "environments"):
         assert column(admin, f"select 1 from public.{table} where owner = %s", (run.owner.id,)) == [], table
-    assert column(admin, "select 1 from public.agent_events where session_id = %s", (run.session_id,)) == []
+    for table in ("agent_events", "session_secrets", "session_attachments", "session_transcripts", "session_files"):
+        ids = [run.session_id, TAKEN]
+        assert column(admin, f"select 1 from public.{table} where session_id = any(%s)", (ids,)) == [], table
     assert column(admin, "select 1 from public.agent_sessions where owner = %s", (other.id,)) == [1]

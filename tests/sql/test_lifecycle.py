@@ -14,14 +14,14 @@ MOVES = {
     ("launching", "running"): {"runner"},
     ("launching", "succeeded"): {"runner"},
     ("launching", "failed"): {"runner", "launch"},
-    ("launching", "cancelled"): {"runner", "sweep"},
+    ("launching", "cancelled"): {"runner", "launch", "sweep"},
     ("launching", "timed_out"): {"runner", "sweep"},
-    ("launching", "lost"): {"sweep"},
+    ("launching", "lost"): {"launch", "sweep"},
     ("running", "succeeded"): {"runner"},
     ("running", "failed"): {"runner"},
-    ("running", "cancelled"): {"runner", "sweep"},
+    ("running", "cancelled"): {"runner", "launch", "sweep"},
     ("running", "timed_out"): {"runner", "sweep"},
-    ("running", "lost"): {"sweep"},
+    ("running", "lost"): {"launch", "sweep"},
 }
 
 

@@ -48,6 +48,7 @@ class Log(RuleBasedStateMachine):
             "status": self.status,
             "last_n": self.held,
             "last_seq": len(self.log),
+            "input_seq": 0,
             "cancel_requested": self.cancelled,
         }
 

@@ -1,0 +1,207 @@
+"""A conversation with Claude Code: the user's messages in, what it says and does out, until nobody has more to say.
+
+    Desk (this file)   what is there before the CLI: files, repositories, transcript, the user's messages
+    Conversation       one start of the CLI, held through the Agent SDK, from the first prompt to the last result
+    Departure          its end: stdin closed, the process gone, the transcript and the files kept
+
+The CLI outlives the runner, see claude_stdin.py and claude_transport.py. A run starts it once, and again
+only when a message came in while it was on its way out, or when an interrupt had to stop it and a message waits.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+
+from ..control import TIMED_OUT
+from ..errors import JobInvalid, Unavailable
+from ..job import Ending
+from ..log import Functions
+from ..prctl import adopt_orphans, conceal
+from ..process import Process
+from ..redact import literal_forms
+from . import claude_cli, claude_files, claude_memory, claude_repository
+from .claude_agent import Agent
+from .claude_input import Inbox, message_uuid
+from .claude_memo import Memo
+from .claude_record import Record
+from .claude_stdin import Stdin
+from .claude_watchdogs import Limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from . import Run
+
+# By then the first events are in the log, whatever the import of the SDK does to the processor.
+FIRST_EVENTS = 2
+FIRST_EVENTS_SECONDS = 2.0
+RETRY_SECONDS = 0.3
+
+
+def drive(run: Run) -> Ending:
+    """Hold the conversation, or go on with it. Raise JobInvalid, OSError, and what cuts the run off (RunnerError)."""
+    desk = Desk(run)
+    try:
+        return desk.work()
+    finally:
+        desk.functions.close()
+
+
+class Launch:
+    """One start of the CLI, made now or found again (`attaches`)."""
+
+    def __init__(self, process: Process, stdin: Stdin, attaches: bool) -> None:
+        self.process, self.stdin, self.attaches = process, stdin, attaches
+
+
+class Desk:
+    """What the conversation works with."""
+
+    def __init__(self, run: Run) -> None:
+        job = run.job
+        self.job, self.control = job, run.control
+        try:
+            self.agent = Agent(job.input["agent"])
+            self.limits = Limits(job.input.get("limits") or {})
+            after = int(job.input["after_seq"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise JobInvalid(f"input: {type(error).__name__}: {error}") from error
+        self.forms = literal_forms(job.redact)
+        self.adopts = adopt_orphans()
+        if job.credentials == "env":
+            conceal()  # token and key stay readable in /proc/self/environ otherwise
+        self.record = Record(run.spool, job.run_id)
+        self.memo = Memo(job.path("claude.json"))
+        self.functions = Functions(job)
+        self.inbox = Inbox(self.functions, after)
+
+    def work(self) -> Ending:
+        """Start the CLI as often as there is something to say to it."""
+        cli = claude_cli.find()
+        if cli is None or importlib.util.find_spec("claude_agent_sdk") is None:
+            return self._lacking()
+        while True:
+            events = self._take()
+            if not self._started() and self._done(events):
+                return Ending(*self.memo.last) if self.memo.last else self._untouched()
+            self._prepare()
+            launch = self._launch(cli)
+            self.control.await_shipped(FIRST_EVENTS, FIRST_EVENTS_SECONDS)
+            from .claude_conversation import hold  # brings the SDK: more than a second of work
+
+            if not hold(self, launch, events):
+                return Ending(*(self.memo.last or ()))
+
+    def unsaid(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The messages among them that no CLI was given yet."""
+        said = {message.get("uuid") for stdin in self._stdins() for message in stdin}
+        return [event for event in events if event["type"] == "user.message" and not self._was_said(event, said)]
+
+    def result(self, stop_reason: str, **more: Any) -> dict[str, Any]:
+        """A run's result."""
+        counts = {"turns": self.memo.turns, "cost_microusd": self.memo.cost_microusd}
+        return {"stop_reason": {"type": stop_reason}, **counts, "text": "", **more}
+
+    def save_files(self) -> None:
+        """Keep the working directory outside. What does not fit is told, and does no harm to the run."""
+        try:
+            claude_files.save(self.functions, self.job.working_directory)
+        except claude_files.TooLarge as error:
+            self.record.say("sandbox.files_not_saved", {"reason": str(error)})
+        except (Unavailable, OSError) as error:
+            self.record.say("sandbox.files_not_saved", {"reason": f"{type(error).__name__}: {error}"[:200]})
+
+    def directory(self, launch: int) -> str:
+        """Where one start of the CLI has its files."""
+        return os.path.join(self.job.path("children"), f"claude-{launch}")
+
+    def _was_said(self, event: dict[str, Any], said: set[Any]) -> bool:
+        seq = int(event["seq"])
+        return seq in self.memo.skipped or message_uuid(self.job.session_id, seq) in said
+
+    def _stdins(self) -> list[list[dict[str, Any]]]:
+        directories = [self.directory(launch) for launch in range(1, self.memo.launch + 1)]
+        return [list(_sent(directory)) for directory in directories if os.path.isdir(directory)]
+
+    def _lacking(self) -> Ending:
+        message = "the sandbox's template has no Claude Code"
+        self.record.error(message)
+        return Ending("failed", self.result("retries_exhausted"), {"type": "template_lacks_claude", "message": message})
+
+    def _done(self, events: list[dict[str, Any]]) -> bool:
+        return self.memo.hopeless or self.control.check() is not None or not self.unsaid(events)
+
+    def _untouched(self) -> Ending:
+        """The end of a run in which nothing was said to Claude."""
+        verdict = self.control.check()
+        if verdict == TIMED_OUT:
+            message = f"the run went over {self.job.limit_seconds:g} seconds"
+            return Ending(TIMED_OUT, self.result("retries_exhausted"), {"type": "run_timed_out", "message": message})
+        return Ending(verdict or "succeeded", self.result("end_turn"))
+
+    def _take(self) -> list[dict[str, Any]]:
+        """The user's events since the run was admitted. Waits for the log, unless the run is cut short."""
+        inbox = self.inbox = Inbox(self.functions, int(self.job.input["after_seq"]))
+        while True:
+            try:
+                return inbox.take()
+            except Unavailable:
+                if self.control.check() is not None:
+                    return []
+                time.sleep(RETRY_SECONDS)
+
+    def _started(self) -> bool:
+        return os.path.exists(os.path.join(self.directory(self.memo.launch), "wrapper"))
+
+    def _prepare(self) -> None:
+        """Once per run: what the sandbox lacks of the session."""
+        if self.memo.prepared:
+            return
+        os.makedirs(self.job.working_directory, exist_ok=True)
+        told = map(self.record.told, ("sandbox.files_restored", "sandbox.files_lost"))
+        if self.job.input.get("fresh") and not any(told):
+            self.record.say(*claude_files.bring_back(self.functions, self.job.working_directory))
+        claude_repository.clone_all(self.job.input.get("resources") or [], self.record)
+        if self.job.input.get("resume"):
+            self._restore_transcript()
+        self.memo.prepared = True
+        self.memo.save()
+
+    def _restore_transcript(self) -> None:
+        config = claude_cli.config_directory()
+        if claude_memory.local_transcript(config, self.job.session_id) is not None:
+            return
+        self.control.await_shipped(FIRST_EVENTS, FIRST_EVENTS_SECONDS)
+        from claude_agent_sdk import project_key_for_directory
+
+        project = os.path.join(config, "projects", project_key_for_directory(self.job.working_directory))
+        while True:
+            try:
+                claude_memory.restore(self.functions, self.job.session_id, project)
+            except Unavailable:
+                if self.control.check() is not None:
+                    return
+                time.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def _launch(self, cli: str) -> Launch:
+        directory, attaches = self.directory(self.memo.launch), self._started()
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        stdin = Stdin(directory)
+        resumes = claude_memory.local_transcript(claude_cli.config_directory(), self.job.session_id) is not None
+        start = claude_cli.invocation(self.job, self.agent, cli, directory, resumes)
+        name = os.path.basename(directory)
+        process = Process.open(self.job, name, start.command, self.adopts, start.environment)
+        return Launch(process, stdin, attaches)
+
+
+def _sent(directory: str) -> list[dict[str, Any]]:
+    stdin = Stdin(directory)
+    try:
+        return list(stdin.sent())
+    finally:
+        stdin.close()
