@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 JWT = re.compile(rb"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}")
 SKIPPED = ("/proc", "/sys", "/dev", "/usr", "/lib", "/lib64", "/bin", "/sbin")
+# Read-only and the same in every sandbox: what packages publish about themselves, JWTs as examples among it.
+PUBLISHED = ".dist-info/METADATA"
 MAX_FILE_BYTES = 20_000_000
 
 
@@ -27,7 +29,9 @@ def places() -> Iterator[str]:
             folders.clear()
             continue
         for name in files:
-            yield os.path.join(folder, name)
+            path = os.path.join(folder, name)
+            if not path.endswith(PUBLISHED) or os.access(path, os.W_OK):
+                yield path
 
 
 def read(path: str) -> bytes:

@@ -8,7 +8,9 @@ from uuid import UUID
 import httpx
 from e2b import AsyncSandbox
 
+from functions.job import folder
 from local.stack import Stack
+from sandbox_scripts.template import BAKED
 from sandstream.client import Sandstream
 from sandstream.events import Event
 from sandstream.wire import Run
@@ -26,7 +28,7 @@ for p in /proc/[0-9]*; do
 done
 true
 """
-START = "cd {folder} && setsid --fork python3 -I {home}/runner-*.pyz {folder}/job.json >>runner.log 2>&1 </dev/null"
+START = "cd {folder} && setsid --fork python3 -I {baked}/runner-*.pyz {folder}/job.json >>runner.log 2>&1 </dev/null"
 
 
 class Watched:
@@ -80,8 +82,7 @@ async def restart(sandbox: AsyncSandbox, run: Run) -> None:
     """SIGKILL for the runner, and the same job again, as a sweep would start it."""
     killed = await sandbox.commands.run(KILL)
     assert killed.stdout.strip() == "killed"
-    home = "/home/user/.sandstream"
-    await sandbox.commands.run(START.format(home=home, folder=f"{home}/{run.id}"))
+    await sandbox.commands.run(START.format(baked=BAKED, folder=folder(str(run.id))))
 
 
 async def test_a_runner_killed_ten_times(stack: Stack, client: Sandstream, service: httpx.AsyncClient) -> None:

@@ -60,7 +60,8 @@ async def test_a_good_token_appends_and_finishes(runner: Runner) -> None:
     """The three functions, and their answers."""
     token = runner.token()
     appended = await runner.append(token)
-    assert appended.json() == {"status": "running", "last_n": 1, "last_seq": 2, "cancel_requested": False}
+    taken = {"status": "running", "last_n": 1, "last_seq": 2, "cancel_requested": False, "input_seq": 0}
+    assert appended.json() == taken
     assert (await runner.call("heartbeat_v1", token)).json() == appended.json()
     missing = await runner.call("finish_run_v1", token, status="succeeded", last_n=2)
     assert (missing.status_code, missing.json()["message"]) == (409, "events_missing")

@@ -106,7 +106,7 @@ class SessionLog(LogServer):
     def _load(self, body: dict[str, Any]) -> dict[str, Any]:
         kept, after = self.transcripts.get(body["subpath"], []), body["after"]
         page = [{"n": n, "entry": entry} for n, entry in enumerate(kept, 1) if n > after][:PAGE]
-        return {"entries": page, "more": bool(page) and page[-1]["n"] < len(kept)}
+        return {"entries": page, "more": after + len(page) < len(kept)}
 
     def _save(self, body: dict[str, Any]) -> dict[str, Any]:
         self.files = {**body, "saved_at": "2026-11-21T08:00:00+00:00"}
