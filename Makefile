@@ -21,7 +21,7 @@ up: $(STAMP)
 	$(BIN)/sandstream up
 
 test: $(STAMP) $(NODE_STAMP) tools
-	$(WITH_BIN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadscope $(PYTEST_ARGS)
+	$(WITH_BIN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

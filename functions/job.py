@@ -63,6 +63,7 @@ def conversation_input(settings: Settings, session: Row, *, is_fresh: bool) -> R
         "after_seq": session["taken_seq"],
         "resume": session["has_transcript"],
         "fresh": is_fresh,
+        "lost_after_seq": session["lost_after_seq"],
         "agent": session["agent"],
         "resources": [{name: each.get(name) for name in ("url", "mount_path", "checkout")} for each in repositories],
         "model_url": settings.anthropic_base_url,

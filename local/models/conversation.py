@@ -8,12 +8,15 @@ import re
 from dataclasses import dataclass
 
 from local.models.requests import Message, MessagesRequest
+from sandbox_scripts.drivers.claude_input import RECALLED, RECALLED_UNTIL
 
 REMINDER = re.compile(r"<system-reminder>(.*?)</system-reminder>", re.DOTALL)
 # A message sent while a turn works comes inside a reminder, mostly of a message of the role `system`.
 QUEUED = re.compile(
     r"The user sent a new message while you were working:\n(.*?)(?=\n\nThis is how Claude Code surfaces|\Z)", re.DOTALL
 )
+# What our own driver tells again after a lost run.
+AGAIN = re.compile(f"{re.escape(RECALLED)}\n(.*?)\n{re.escape(RECALLED_UNTIL)}", re.DOTALL)
 COMMAND = re.compile(r"<((?:local-)?command-[a-z]+)>.*?</\1>", re.DOTALL)
 INTERRUPTED = re.compile(r"\[Request interrupted by user[^\]]*\]")
 SUMMARY = "This session is being continued from a previous conversation"
@@ -70,7 +73,7 @@ def prompts_of(message: Message) -> list[str]:
     text = "\n".join(text for text in message.texts() if not _is_summary(text))
     spoken = [] if message.role == "system" else INTERRUPTED.split(COMMAND.sub("", REMINDER.sub("", text)))
     queued = [found for reminder in REMINDER.findall(text) for found in QUEUED.findall(reminder)]
-    parts = [*spoken, "\n".join(queued)]
+    parts = [*AGAIN.findall(text), *spoken, "\n".join(queued)]
     return [part.strip() for part in parts if part.strip()]
 
 

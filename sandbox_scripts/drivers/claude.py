@@ -21,7 +21,7 @@ from ..log import Functions
 from ..prctl import adopt_orphans, conceal
 from ..process import Process
 from ..redact import literal_forms
-from . import claude_cli, claude_files, claude_memory, claude_repository
+from . import claude_cli, claude_files, claude_memory, claude_repository, claude_sdk
 from .claude_agent import Agent
 from .claude_input import Inbox, message_uuid
 from .claude_memo import Memo
@@ -31,9 +31,12 @@ from .claude_watchdogs import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from . import Run
+
+    T = TypeVar("T")
 
 # By then the first events are in the log, whatever the import of the SDK does to the processor.
 FIRST_EVENTS = 2
@@ -90,7 +93,8 @@ class Desk:
             self._prepare()
             launch = self._launch(cli)
             self.control.await_shipped(FIRST_EVENTS, FIRST_EVENTS_SECONDS)
-            from .claude_conversation import hold  # brings the SDK: more than a second of work
+            claude_sdk.load()
+            from .claude_conversation import hold  # names the SDK's classes
 
             if not hold(self, launch, events):
                 return Ending(*(self.memo.last or ()))
@@ -144,14 +148,8 @@ class Desk:
 
     def _take(self) -> list[dict[str, Any]]:
         """The user's events since the run was admitted. Waits for the log, unless the run is cut short."""
-        inbox = self.inbox = Inbox(self.functions, int(self.job.input["after_seq"]))
-        while True:
-            try:
-                return inbox.take()
-            except Unavailable:
-                if self.control.check() is not None:
-                    return []
-                time.sleep(RETRY_SECONDS)
+        self.inbox = Inbox(self.functions, int(self.job.input["after_seq"]))
+        return self._insist(self.inbox.take) or []
 
     def _started(self) -> bool:
         return os.path.exists(os.path.join(self.directory(self.memo.launch), "wrapper"))
@@ -167,6 +165,8 @@ class Desk:
         claude_repository.clone_all(self.job.input.get("resources") or [], self.record)
         if self.job.input.get("resume"):
             self._restore_transcript()
+        if self.job.input.get("lost_after_seq") is not None:
+            self.memo.recalled = self._recall(int(self.job.input["lost_after_seq"]))
         self.memo.prepared = True
         self.memo.save()
 
@@ -175,18 +175,30 @@ class Desk:
         if claude_memory.local_transcript(config, self.job.session_id) is not None:
             return
         self.control.await_shipped(FIRST_EVENTS, FIRST_EVENTS_SECONDS)
+        claude_sdk.load()
         from claude_agent_sdk import project_key_for_directory
 
         project = os.path.join(config, "projects", project_key_for_directory(self.job.working_directory))
+        self._insist(lambda: claude_memory.restore(self.functions, self.job.session_id, project))
+
+    def _recall(self, after: int) -> list[dict[str, Any]]:
+        """What a lost run was told, and Claude's transcript does not have."""
+        transcript = claude_memory.local_transcript(claude_cli.config_directory(), self.job.session_id)
+        heard = claude_memory.uuids(transcript) if transcript else set()
+        told = self._insist(Inbox(self.functions, after).take) or []
+        until, session_id = int(self.job.input["after_seq"]), self.job.session_id
+        messages = [event for event in told if event["type"] == "user.message" and int(event["seq"]) <= until]
+        return [event for event in messages if message_uuid(session_id, int(event["seq"])) not in heard]
+
+    def _insist(self, ask: Callable[[], T]) -> T | None:
+        """The log's answer, waited for. None when the run was cut short meanwhile."""
         while True:
             try:
-                claude_memory.restore(self.functions, self.job.session_id, project)
+                return ask()
             except Unavailable:
                 if self.control.check() is not None:
-                    return
+                    return None
                 time.sleep(RETRY_SECONDS)
-            else:
-                return
 
     def _launch(self, cli: str) -> Launch:
         directory, attaches = self.directory(self.memo.launch), self._started()

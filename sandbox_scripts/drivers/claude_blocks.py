@@ -6,6 +6,7 @@ Foreign strings are redacted and cut here: an event's texts may have 200 KiB tog
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -19,8 +20,9 @@ TEXT_BYTES = 200 * 1024
 IMAGE_BYTES = 150 * 1024
 # What JSON needs around a value, roughly; many tiny values are large too.
 NODE_BYTES = 8
-# Keys of a dict are kept past the end of the room by this much, so that small shapes stay whole.
-OVERDRAFT_BYTES = 20 * 1024
+# What in our events has keys of its own.
+OPEN = {"input"}
+ESCAPE_BYTES = len("\\u0000")
 MAX_DEPTH = 50
 TOO_DEEP = "[left out: nested too deeply]"
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,120}\Z")
@@ -175,64 +177,93 @@ class Content:
 
 
 def fitted(data: dict[str, Any], carried: int = 0) -> dict[str, Any]:
-    """The data with its texts cut to the room there is, and then `truncated` and the `bytes` they had together.
+    """The data cut to the room there is as JSON, and then `truncated` and the `bytes` that its texts had together.
 
+    Texts are shortened, what does not fit of lists and of a tool's input is left out, and all else keeps its shape.
     `carried`: bytes of base64 data in it, which is never cut.
     """
     room = _Room(TEXT_BYTES - carried)
-    # Our own keys stay, whatever is cut below them: an event without its `input` is no event.
-    fit = {key: room.fit(item) for key, item in data.items()}
+    fit = {key: room.fit(item, is_open=key in OPEN) for key, item in data.items()}
     if room.cut:
         fit.update(truncated=True, bytes=room.total)
-    return dict(fit)
+    return fit
 
 
 class _Room:
+    """What is left, in bytes of JSON; below zero only by small values that an object's shape needs."""
+
     def __init__(self, left: int) -> None:
         self.left = left
         self.total = 0
         self.cut = False
 
-    def fit(self, value: Any) -> Any:
+    def fit(self, value: Any, *, is_open: bool = False) -> Any:
+        """The value, or what there is room for. `is_open`: an object whose keys are anybody's, and may be left out."""
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, dict):
-            return value if value.get("type") == "base64" and "media_type" in value else self._dict(value)
+            carries = value.get("type") == "base64" and "media_type" in value and not is_open
+            return value if carries else self._dict(value, is_open)
         if isinstance(value, list):
-            return self._list(value)
-        self.left -= value.bit_length() // 3 if isinstance(value, int) else 0
+            return self._list(value, is_open)
+        self.left -= len(json.dumps(value))
         return value
 
     def _text(self, text: str) -> str:
-        raw = text.encode()
-        self.total += len(raw)
-        if len(raw) > self.left:
+        self.total += len(text.encode())
+        size = _size(text)
+        if size > self.left:
             self.cut = True
-            text = raw[: max(0, self.left)].decode("utf-8", "ignore")
+            text = _shortened(text, max(0, self.left))
         # No deeper than empty: small values after a large text are kept.
-        self.left -= min(len(raw), max(0, self.left))
+        self.left -= min(size, max(0, self.left))
         return text
 
-    def _dict(self, value: dict[str, Any]) -> dict[str, Any]:
+    def _dict(self, value: dict[str, Any], is_open: bool) -> dict[str, Any]:
         fit = {}
         for key, item in value.items():
-            self.left -= NODE_BYTES + len(key.encode())
-            kept = self.fit(item)
-            if self.left > -OVERDRAFT_BYTES:
-                fit[key] = kept
-            else:
-                self.cut = True
+            if is_open and not self._holds(key, item):
+                continue
+            self.left -= NODE_BYTES + _size(key)
+            fit[key] = self.fit(item, is_open=is_open)
         return fit
 
-    def _list(self, value: list[Any]) -> list[Any]:
+    def _list(self, value: list[Any], is_open: bool) -> list[Any]:
         fit = []
         for item in value:
-            room, self.left = self.left > 0, self.left - NODE_BYTES
-            kept = self.fit(item)
-            self.cut = self.cut or not room
-            if room:
-                fit.append(kept)
+            if self._holds("", item):
+                self.left -= NODE_BYTES
+                fit.append(self.fit(item, is_open=is_open))
         return fit
+
+    def _holds(self, key: str, item: Any) -> bool:
+        """Whether there is room for the item's beginning; what it takes does not matter, since texts are cut."""
+        held = self.left > NODE_BYTES + _size(key) + (0 if isinstance(item, (str, dict, list)) else _size(item))
+        if not held:
+            self.cut = True
+            self.total += _text_bytes(item)
+        return held
+
+
+def _text_bytes(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value.encode())
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(_text_bytes, items))
+
+
+def _size(value: Any) -> int:
+    """Bytes of a value as JSON, in which control characters take six."""
+    return len(json.dumps(value, ensure_ascii=False).encode())
+
+
+def _shortened(text: str, room: int) -> str:
+    """The longest beginning that takes so many bytes as JSON, give or take an escape."""
+    raw = json.dumps(text, ensure_ascii=False).encode()[1 : room + 1]
+    for end in range(len(raw), max(-1, len(raw) - ESCAPE_BYTES), -1):
+        with contextlib.suppress(ValueError):
+            return str(json.loads('"' + raw[:end].decode("utf-8", "ignore") + '"'))
+    return ""
 
 
 def _decoded(data: str) -> bytes:

@@ -270,7 +270,8 @@ class Conversation:
             self._saved = self._prompts
             await asyncio.to_thread(self._desk.save_files)
         event = self._queue.pop(0)
-        message = await asyncio.to_thread(prompt, event, self._desk.job.session_id, self._desk.inbox)
+        recalled = () if self._prompts or self._memo.launch > 1 else self._memo.recalled
+        message = await asyncio.to_thread(prompt, event, self._desk.job.session_id, self._desk.inbox, recalled)
         self._memo.begin_turn()
         self._dogs.heard()
         await self._client.query(_once(message))

@@ -12,6 +12,7 @@ from ..errors import CallFailed, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from ..log import Functions
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PAGE = 100
 RETRY_SECONDS = 0.5
 TRIES = 8
+RECALLED = "The sandbox was lost while you worked. Before that, the user had said this to you:"
+RECALLED_UNTIL = "What was done about it is lost. What follows is what the user says now."
 UNKNOWN = "attachment_not_found"
 
 
@@ -62,9 +65,14 @@ def message_uuid(session_id: str, seq: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"sandstream:{session_id}:{seq}"))
 
 
-def prompt(event: dict[str, Any], session_id: str, inbox: Inbox) -> dict[str, Any]:
-    """The line of stdin for a user.message. Blocking: attachments are fetched."""
-    blocks = event["data"].get("content") or []
+def prompt(
+    event: dict[str, Any], session_id: str, inbox: Inbox, recalled: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """The line of stdin for a user.message; before it those that Claude was told and does not know any more.
+
+    Blocking: attachments are fetched.
+    """
+    blocks = [*_recollection(recalled), *(event["data"].get("content") or [])]
     content = [made for block in blocks for made in _block(block, inbox)]
     return {
         "type": "user",
@@ -73,6 +81,13 @@ def prompt(event: dict[str, Any], session_id: str, inbox: Inbox) -> dict[str, An
         "session_id": "default",
         "uuid": message_uuid(session_id, int(event["seq"])),
     }
+
+
+def _recollection(recalled: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not recalled:
+        return []
+    said = [block for event in recalled for block in event["data"].get("content") or []]
+    return [_text(f"<system-reminder>{RECALLED}"), *said, _text(f"{RECALLED_UNTIL}</system-reminder>")]
 
 
 def _block(block: dict[str, Any], inbox: Inbox) -> list[dict[str, Any]]:

@@ -27,6 +27,8 @@ class Memo:
         self.paused = 0.0
         self.paused_since: float | None = None
         self.prepared = False
+        # Messages that only a lost run was told, for the first prompt.
+        self.recalled: list[dict[str, Any]] = []
         # The CLI's stdin is closed: nothing can be said to it any more.
         self.closing = False
         # How the last start of the CLI ended: status, result, error. `hopeless`: it came to nothing, another would too.

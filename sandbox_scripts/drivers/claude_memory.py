@@ -7,6 +7,7 @@ mirrors everything again, and the log drops what it has.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -106,6 +107,16 @@ def local_transcript(config: str, session_id: str) -> str | None:
         if os.path.exists(path):
             return path
     return None
+
+
+def uuids(path: str) -> set[Any]:
+    """The names of a transcript's entries. A line that the CLI was killed in has none."""
+    found = set()
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            with contextlib.suppress(ValueError, AttributeError):
+                found.add(json.loads(line).get("uuid"))
+    return found
 
 
 def _main(project: str, session_id: str) -> str:

@@ -187,11 +187,19 @@ create function private.session_facts(of_session uuid) returns jsonb
         where x.session_id = s.id and x.ended_at is null
         order by x.started_at desc limit 1
       ),
-      -- Before the run that is live now, if one is.
+      -- Before the run that is live now, if one is; one that was never used does not count.
       'had_sandbox', exists (
         select from public.sandbox_executions x
-        where x.session_id = s.id
+        where x.session_id = s.id and x.end_reason is distinct from 'launch_failed'
           and not exists (select from public.agent_runs r where r.id = x.run_id and private.is_live(r.status))
+      ),
+      -- What a lost run was told may not have reached the transcript: where that began, until a run ends well.
+      'lost_after_seq', (
+        select min((r.input ->> 'after_seq')::bigint) from public.agent_runs r
+        where r.session_id = s.id and r.status = 'lost' and not exists (
+          select from public.agent_runs l
+          where l.session_id = s.id and l.status = 'succeeded' and l.created_at > r.created_at
+        )
       ),
       'has_transcript', exists (select from public.session_transcripts t where t.session_id = s.id and t.subpath = ''),
       'has_files', exists (select from public.session_files f where f.session_id = s.id)

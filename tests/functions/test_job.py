@@ -34,6 +34,7 @@ def session(**changes: Any) -> Json:
         "resources": [],
         "taken_seq": 7,
         "has_transcript": True,
+        "lost_after_seq": None,
         "budget_microusd": None,
         "cost_microusd": 0,
     }
@@ -47,6 +48,7 @@ def test_a_turn_is_told_all_that_it_needs(with_key: Settings) -> None:
         "after_seq": 7,
         "resume": True,
         "fresh": True,
+        "lost_after_seq": None,
         "agent": session()["agent"],
         "resources": [{name: REPOSITORY[name] for name in ("url", "mount_path", "checkout")}],
         "model_url": "https://api.anthropic.com",

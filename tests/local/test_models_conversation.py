@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from local.models.conversation import Conversation
 from local.models.placeholders import spoken
 from local.models.requests import MessagesRequest
+from sandbox_scripts.drivers.claude_input import Inbox, prompt
 
 ENVIRONMENT = (
     "<system-reminder>\n# Environment\nYou have been invoked in the following environment: \n"
@@ -119,6 +120,16 @@ def test_earlier_prompts_are_remembered() -> None:
     assert conversation.remembered(r"p\w+r\b") == "pear"
     assert conversation.remembered("apple") is None
     assert conversation.remembered("something else") is None
+
+
+def test_what_is_told_again_is_remembered() -> None:
+    """The driver's reminder of what a lost run was told: said before, and not the newest prompt."""
+    event = {"seq": 2, "data": {"content": [{"type": "text", "text": "what now?"}]}}
+    lost = {"seq": 1, "data": {"content": [{"type": "text", "text": "the word is plum"}]}}
+    message = prompt(event, "session", Inbox(None, 0), [lost])["message"]  # type: ignore[arg-type] # nothing is fetched
+    conversation = read(message)
+    assert conversation.prompt == "what now?"
+    assert conversation.remembered(r"word is (\w+)") == "plum"
 
 
 def test_a_compacted_conversation_is_remembered() -> None:

@@ -8,6 +8,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sandbox_scripts.drivers.claude_blocks import (
     IMAGE_BYTES,
@@ -23,6 +25,9 @@ from sandbox_scripts.drivers.claude_tools import named
 from tests.runner.claude_record import assistant, folded, mapped, of, same, texts, tool_result, tool_use, validated
 
 EVENT_BYTES = 256 * 1024
+TEXTS = st.builds(lambda text, times: text * times, st.text(max_size=3), st.sampled_from((1, 1, 1, 90_000)))
+LEAVES = st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | TEXTS
+MEGABYTE = 1024 * 1024
 PIXEL = {"type": "base64", "media_type": "image/png", "data": "aGVsbG8="}
 
 
@@ -136,6 +141,68 @@ def test_long_texts_are_cut() -> None:
         assert TEXT_BYTES - 1000 < len(json.dumps(data, ensure_ascii=False).encode()) < EVENT_BYTES, kind
     (data,) = of(mapped(tool_result(text, is_error=True)), "agent.tool_result")
     assert (data["tool_use_id"], data["is_error"]) == ("sevt_toolu_1", True)
+
+
+@st.composite
+def grown(draw: st.DrawFn) -> Any:
+    """A JSON value of which parts are large: long texts of any characters, many items, many or long keys, deep ones."""
+    value = draw(st.recursive(LEAVES, nested, max_leaves=5))
+    times = draw(st.sampled_from((1, 3, min(20_000, 2 * MEGABYTE // len(json.dumps(value))))))
+    shape = draw(st.sampled_from(("itself", "items", "keys", "long key", "deep")))
+    if shape == "items":
+        return [value] * times
+    if shape == "keys":
+        return {f"{number}": value for number in range(times)}
+    if shape == "long key":
+        return {"k" * times * 10: value, "after": value}
+    for _ in range(min(times, MAX_DEPTH * 2) if shape == "deep" else 0):
+        value = {"deeper": [value]}
+    return value
+
+
+def nested(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(values, max_size=4) | st.dictionaries(TEXTS, values, max_size=4)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(value=grown())
+def test_an_event_is_never_too_large_and_never_misshapen(value: Any) -> None:
+    """Whatever a tool is called with or answers: within what the log takes, and of the type that it claims."""
+    for event in (
+        *of_kind(mapped(assistant(tool_use("Bash", value=value, last="here"))), "agent.tool_use"),
+        *of_kind(mapped(assistant(tool_use("mcp__lib__look", k=value))), "agent.mcp_tool_use"),
+        *mapped(tool_result(value)),
+        *mapped(tool_result([{"type": "text", "text": "first"}, value])),
+        *mapped(tool_result([{"type": "image", "source": PIXEL}, {"type": "text", "text": value}])),
+    ):
+        validated(event)
+        assert len(json.dumps(event[1], ensure_ascii=False).encode()) < EVENT_BYTES
+        assert event[1]["id"].startswith("sevt_")
+
+
+def of_kind(events: list[Any], kind: str) -> list[Any]:
+    """The events of one type."""
+    found = [event for event in events if event[0] == kind]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("odd", ["\x01", "\x1b", '"', "\\", "ü", "\U0001f600", "a"])
+def test_what_a_text_takes_is_what_it_takes_as_json(odd: str) -> None:
+    """Characters that JSON escapes are counted so; the cut is a beginning of the text, as long as there is room for."""
+    data = fitted({"id": "x", "content": [{"type": "text", "text": odd * 2 * TEXT_BYTES}]})
+    text = data["content"][0]["text"]
+    assert (odd * 2 * TEXT_BYTES).startswith(text)
+    assert TEXT_BYTES - 200 < len(json.dumps(data, ensure_ascii=False).encode()) < TEXT_BYTES + 200
+    assert (data["truncated"], data["bytes"]) == (True, len(odd.encode()) * 2 * TEXT_BYTES + 5)
+
+
+def test_what_has_no_room_is_left_out_of_an_input_and_said() -> None:
+    """Keys after the room is full are gone, those before are whole; `input` itself is always there."""
+    (_, used) = mapped(assistant(tool_use("Write", first="whole", large="x" * 2 * TEXT_BYTES, after="gone")))
+    assert used[1]["input"].keys() == {"first", "large"}
+    assert used[1]["input"]["first"] == "whole"
+    assert used[1]["truncated"] is True
 
 
 def test_what_fits_is_not_marked() -> None:

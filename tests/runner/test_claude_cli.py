@@ -204,6 +204,33 @@ def test_a_new_sandbox_remembers(real: Talk, models: Models, tmp_path: Path) -> 
         second.close()
 
 
+def test_what_only_a_lost_run_was_told_is_told_again(real: Talk, models: Models, tmp_path: Path) -> None:
+    """The transcript has the first message, the sandbox went before it had the second: Claude knows both, each once."""
+    heard = models.follow({"content": [said("heard")]})
+    real.prepare(model_url=models.url, job={"credentials": "env"})
+    real.log.bearer = "token-of-this-run-4711"
+    first = real.log.message(f"the town is Oslo, {heard}")
+    assert real.finish(go_on(real, models)) == 0
+    transcripts = json.dumps(real.log.transcripts[""])
+
+    (tmp_path / "second").mkdir()
+    with SessionLog() as log:
+        log.inputs, log.input_seq = real.log.inputs, real.log.input_seq
+        log.transcripts, log.bearer = real.log.transcripts, real.log.bearer
+        log.message("the river is Akerselva")
+        until = log.message("and the hill is Ekeberg")
+        again = Talk(tmp_path / "second", log)
+        again.session_id = real.session_id
+        lost = {"after_seq": until, "lost_after_seq": first - 1, "resume": True, "fresh": True}
+        again.prepare(model_url=models.url, job={"credentials": "env"}, **lost)
+        answer = "{{memory:town is (\\w+)}}, {{memory:river is (\\w+)}}, {{memory:hill is (\\w+)}}"
+        log.message(models.follow({"content": [said(answer)]}))
+        assert again.finish(go_on(again, models)) == 0
+        assert again.texts() == ["Oslo, Akerselva, Ekeberg"]
+        assert json.dumps(log.transcripts[""]).count("the town is Oslo") == transcripts.count("the town is Oslo")
+        again.close()
+
+
 def test_attachments_reach_the_model(real: Talk, models: Models) -> None:
     """Stored ones by their id, others as they are."""
     identity = "0b0e7f5e-0000-4000-8000-000000000001"

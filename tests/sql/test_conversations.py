@@ -18,7 +18,9 @@ from tests.sql.conversations import (
     message,
     new_turn,
     say,
+    send,
     session_row,
+    take,
     texts,
     turn_of,
     types_of,
@@ -370,3 +372,31 @@ def test_the_newest_open_sandbox_is_the_sessions(rest: Connection, admin: Connec
     assert facts(turn) == (f"a-{turn.id}", True)
     SERVICE.call(rest, "close_sandbox_v1", sandbox_id=f"a-{turn.id}", reason="gone")
     assert facts(turn) == (None, True)
+
+
+def test_a_sandbox_that_was_never_used_is_none_that_was_had(rest: Connection, admin: Connection, turn: Run) -> None:
+    """What a failed launch leaves behind: the next run's sandbox is no replacement that lost files."""
+    record(rest, turn, f"a-{turn.id}")
+    SERVICE.call(rest, "close_sandbox_v1", sandbox_id=f"a-{turn.id}", reason="launch_failed")
+    end_turn(rest, admin, turn)
+    assert SERVICE.call(rest, "launch_facts_v1", run_id=turn.id)["session"]["had_sandbox"] is False
+
+
+def test_what_lost_runs_were_told_is_pointed_to(rest: Connection, admin: Connection, turn: Run) -> None:
+    """lost_after_seq is where the first of the lost runs began, until one ends well."""
+
+    def told(text: str) -> tuple[Run, object]:
+        answer = send(rest, turn.owner, turn.session_id, message(text))
+        return turn_of(answer, turn.owner), answer["session"]["lost_after_seq"]
+
+    def lost(run: Run) -> None:
+        take(rest, run)
+        SERVICE.call(rest, "lose_run_v1", run_id=run.id, error={"type": "sandbox_gone"})
+
+    lost(turn)
+    second, first_place = told("second")
+    lost(second)
+    third, second_place = told("third")
+    end_turn(rest, admin, third)
+    _, no_place = told("fourth")
+    assert (first_place, second_place, no_place) == (0, 0, None)
