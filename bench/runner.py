@@ -1,6 +1,7 @@
 """The runner by itself: `python -m bench.runner start [--no-site] | events [N]`.
 
-`start`: exec to first event at the log, against a bare interpreter and two round trips of 25 ms, in turns.
+`start`: exec to first event at the log, against a bare interpreter and two round trips of 25 ms, in turns: for a plan,
+and for a conversation (there it is session.status_running, with a CLI that costs nothing).
 `events`: CPU per event through spool and shipper, and resident memory while N events pass (default 1,000,000).
 """
 
@@ -18,10 +19,13 @@ from pathlib import Path
 
 from functions.bundle import build
 from tests.runner.log_server import LogServer
+from tests.runner.session_server import SessionLog
+from tests.runner.talk import Talk
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = os.environ.get("RUNNER_PYTHON", sys.executable)
 ROUND_TRIP_SECONDS = 0.025
+STATUS_RUNNING = 2
 
 
 def runner(target: Path) -> Path:
@@ -55,6 +59,22 @@ def first_event(pyz: Path) -> float:
         return seconds
 
 
+def first_of_conversation(pyz: Path) -> float:
+    """Seconds from exec to the arrival of session.status_running, the second event, at the log."""
+    with tempfile.TemporaryDirectory() as name, SessionLog() as log:
+        talk = Talk(Path(name), log)
+        talk.fake()
+        path = str(talk.prepare())
+        log.message("hello")
+        environment = {"HOME": str(talk.home), "PATH": f"{talk.bin}:/usr/bin:/bin"}
+        began = time.monotonic()
+        child = subprocess.Popen([PYTHON, "-I", str(pyz), path], env=environment)
+        log.wait(lambda: log.last_n >= STATUS_RUNNING)
+        seconds = next(call.at for call in log.called("append_events_v1") if STATUS_RUNNING in call.numbers()) - began
+        child.wait()
+        return seconds
+
+
 def bare() -> float:
     """Seconds of `python3 -I -S -c pass`."""
     began = time.monotonic()
@@ -63,14 +83,16 @@ def bare() -> float:
 
 
 def start(turns: int = 20) -> None:
-    """Print the medians and the ratio of DESIGN's budget."""
+    """Print the medians and the ratios of DESIGN's budget."""
     with tempfile.TemporaryDirectory() as name:
         pyz = runner(Path(name) / "runner.pyz")
-        pairs = [(bare(), first_event(pyz)) for _ in range(turns)]
-    base, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
+        rows = [(bare(), first_event(pyz), first_of_conversation(pyz)) for _ in range(turns)]
+    base, *ours = (statistics.median(column) for column in zip(*rows, strict=True))
     trips = 2 * ROUND_TRIP_SECONDS
-    say(f"bare {base * 1e3:.1f} ms, exec to first event {ours * 1e3:.1f} ms without the network; with two round trips")
-    say(f"of 25 ms: {(ours + trips) * 1e3:.1f} / {(base + trips) * 1e3:.1f} ms = {(ours + trips) / (base + trips):.2f}")
+    say(f"bare interpreter {base * 1e3:.1f} ms; with two round trips of 25 ms {(base + trips) * 1e3:.1f} ms")
+    for kind, first in zip(("plan", "conversation"), ours, strict=True):
+        all_in, ratio = (first + trips) * 1e3, (first + trips) / (base + trips)
+        say(f"{kind}: exec to first event {first * 1e3:.1f} ms; with the round trips {all_in:.1f} ms: {ratio:.2f}")
 
 
 PUMP = """

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 # 20 broadcasts a second.
 INTERVAL_SECONDS = 0.05
+# Broadcasts are paid for by the piece: a block's first words go at once, then so many deltas together, or what came
+# within this time. Above 50 deltas a second that is at most 50 broadcasts for 1,000 of them.
+GATHERED_DELTAS = 20
+PATIENCE_SECONDS = 0.4
 # JSON of one broadcast; preview_v1 takes 64 KiB. A character may need twelve bytes as escapes.
 BROADCAST_BYTES = 48 * 1024
 ESCAPE_BYTES = 12
@@ -44,7 +48,7 @@ class Block:
         self._thread = thread
         self._redactor = redactor
         self._held = b""
-        self._started = False
+        self._started = self._over = self._left = False
 
     def said(self, text: str) -> None:
         """More of it. What may be the beginning of a secret is held until the rest tells."""
@@ -57,6 +61,7 @@ class Block:
         """All of it is said."""
         cut = self._redactor.cut(self._held, end=True)
         self._held = b""
+        self._over = True
         self._show(cut.text)
 
     @property
@@ -64,12 +69,18 @@ class Block:
         """Something of it is not broadcast yet. An empty text has no event; a thought that begins is news."""
         return bool(self.text) or (self.kind == "thinking" and not self._started)
 
+    @property
+    def urgent(self) -> bool:
+        """Its first words and its last do not wait for company, nor does what was too much for one broadcast."""
+        return not self._started or self._over or self._left
+
     def items(self, room: int) -> list[dict[str, Any]]:
         """What is to be broadcast of it, within about `room` bytes of JSON."""
         items = [] if self._started else [self._start()]
         self._started = True
         chars = max(0, room - ITEM_BYTES * 2) // ESCAPE_BYTES
         shown, self.text = self.text[:chars], self.text[chars:]
+        self._left = bool(self.text)
         return [*items, self._delta(shown)] if shown else items
 
     def _show(self, raw: bytes) -> None:
@@ -97,6 +108,8 @@ class Previews:
         self._messages: dict[str | None, str] = {}
         self._blocks: dict[tuple[str | None, int], Block] = {}
         self._done: list[Block] = []
+        self._gathered = 0
+        self._gathering_since = 0.0
 
     def take(self, line: dict[str, Any]) -> None:
         """The next line of the CLI; only stream events matter, and malformed ones do not."""
@@ -110,19 +123,21 @@ class Previews:
 
     def due(self) -> list[dict[str, Any]]:
         """What is to be broadcast now; [] when nothing waits or the last broadcast is less than the interval ago."""
-        now = self._clock()
-        if now < self._next_at:
+        if self.wait() != 0:
             return []
         items = self._collected()
-        if items:
-            self._next_at = now + INTERVAL_SECONDS
+        self._next_at = self._clock() + INTERVAL_SECONDS
+        self._gathered = 0
         return items
 
     def wait(self) -> float | None:
         """Seconds until `due` has something; None when nothing waits."""
-        if not any(block.waiting for block in self._all()):
+        waiting = [block for block in self._all() if block.waiting]
+        if not waiting:
             return None
-        return max(0.0, self._next_at - self._clock())
+        ripe = self._gathered >= GATHERED_DELTAS or any(block.urgent for block in waiting)
+        at = self._next_at if ripe else max(self._next_at, self._gathering_since + PATIENCE_SECONDS)
+        return max(0.0, at - self._clock())
 
     def discard(self) -> None:
         """Forget what has been said so far: it is old. The rest of a block that has begun is no preview without it."""
@@ -153,6 +168,9 @@ class Previews:
     def _said(self, block: Block, delta: dict[str, Any]) -> None:
         _, kind, field = PREVIEWED[block.kind]
         if delta.get("type") == kind:
+            if not self._gathered:
+                self._gathering_since = self._clock()
+            self._gathered += 1
             block.said(text_at(delta, field))
 
     def _finish(self, place: tuple[str | None, int]) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from sandbox_scripts.drivers.claude_lines import Line
-from sandbox_scripts.drivers.claude_previews import BROADCAST_BYTES, INTERVAL_SECONDS, Previews
+from sandbox_scripts.drivers.claude_previews import BROADCAST_BYTES, INTERVAL_SECONDS, PATIENCE_SECONDS, Previews
 from sandbox_scripts.redact import Redactor, literal_forms
 from tests.runner.claude_record import RECORDS, folded, items, of, recorded
 
@@ -147,6 +147,36 @@ def test_at_most_twenty_broadcasts_a_second() -> None:
     assert all(after - before >= INTERVAL_SECONDS for before, after in itertools.pairwise(times))
 
 
+@pytest.mark.parametrize("a_second", [50, 80, 200, 1000])
+def test_a_thousand_deltas_are_at_most_fifty_broadcasts(a_second: int) -> None:
+    """At fifty deltas a second and more; and nobody waits longer than PATIENCE_SECONDS for a word."""
+    clock = Clock()
+    source, times = previews(clock), []
+    for line in (start(), block()):
+        source.take(line)
+    for _ in range(1000):
+        source.take(delta("word "))
+        if source.due():
+            times.append(clock.now)
+        clock.now += 1 / a_second
+    source.take(stop())
+    assert len(times) + len(drained(source, clock)) <= 52
+    assert all(after - before <= PATIENCE_SECONDS + 2 / a_second for before, after in itertools.pairwise(times))
+
+
+def test_last_words_do_not_wait() -> None:
+    """A block's end is shown with the next broadcast that may be."""
+    clock = Clock()
+    source = previews(clock)
+    for line in (start(), block(), delta("first ")):
+        source.take(line)
+    assert source.due()
+    source.take(delta("last"))
+    assert source.wait() == pytest.approx(PATIENCE_SECONDS)
+    source.take(stop())
+    assert source.wait() == pytest.approx(INTERVAL_SECONDS)
+
+
 def test_waiting_is_known() -> None:
     """Nothing waits before text came and after it is broadcast; else it says for how long."""
     clock = Clock()
@@ -160,8 +190,8 @@ def test_waiting_is_known() -> None:
     assert source.wait() is None
     source.take(delta("b "))
     assert source.due() == []
-    assert source.wait() == pytest.approx(INTERVAL_SECONDS)
-    clock.now += INTERVAL_SECONDS
+    assert source.wait() == pytest.approx(PATIENCE_SECONDS)
+    clock.now += PATIENCE_SECONDS
     assert [item["delta"]["content"]["text"] for item in source.due()] == ["b "]
 
 
