@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 
 from local.models.requests import Message, MessagesRequest
-from sandbox_scripts.drivers.claude_input import RECALLED, RECALLED_UNTIL
 
 REMINDER = re.compile(r"<system-reminder>(.*?)</system-reminder>", re.DOTALL)
 # A message sent while a turn works comes inside a reminder, mostly of a message of the role `system`.
@@ -16,7 +15,7 @@ QUEUED = re.compile(
     r"The user sent a new message while you were working:\n(.*?)(?=\n\nThis is how Claude Code surfaces|\Z)", re.DOTALL
 )
 # What our own driver tells again after a lost run.
-AGAIN = re.compile(f"{re.escape(RECALLED)}\n(.*?)\n{re.escape(RECALLED_UNTIL)}", re.DOTALL)
+AGAIN = re.compile(r"the user had said this to you:\n(.*?)\nWhat was done about it is lost\.", re.DOTALL)
 COMMAND = re.compile(r"<((?:local-)?command-[a-z]+)>.*?</\1>", re.DOTALL)
 INTERRUPTED = re.compile(r"\[Request interrupted by user[^\]]*\]")
 SUMMARY = "This session is being continued from a previous conversation"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from local.models.conversation import Conversation
 from local.models.placeholders import spoken
 from local.models.requests import MessagesRequest
-from sandbox_scripts.drivers.claude_input import Inbox, prompt
+from sandbox_scripts.drivers.claude.input import Inbox, prompt
 
 ENVIRONMENT = (
     "<system-reminder>\n# Environment\nYou have been invoked in the following environment: \n"

@@ -10,8 +10,8 @@ from typing import Any
 from anthropic.types.beta.sessions import BetaManagedAgentsSessionEvent
 from pydantic import TypeAdapter
 
-from sandbox_scripts.drivers.claude_events import Fold
-from sandbox_scripts.drivers.claude_lines import Line, Splitter, Unparsed
+from sandbox_scripts.drivers.claude.events import Fold
+from sandbox_scripts.drivers.claude.lines import Line, Splitter, Unparsed
 
 FOLDER = Path(__file__).parent / "claude_lines"
 RECORDS = sorted(path.stem for path in FOLDER.glob("*.ndjson"))

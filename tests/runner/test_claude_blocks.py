@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandbox_scripts.drivers.claude_blocks import (
+from sandbox_scripts.drivers.claude.blocks import (
     IMAGE_BYTES,
     MAX_DEPTH,
     TEXT_BYTES,
@@ -21,7 +21,7 @@ from sandbox_scripts.drivers.claude_blocks import (
     event_id,
     fitted,
 )
-from sandbox_scripts.drivers.claude_tools import named
+from sandbox_scripts.drivers.claude.tools import named
 from tests.runner.claude_record import assistant, folded, mapped, of, same, texts, tool_result, tool_use, validated
 
 EVENT_BYTES = 256 * 1024

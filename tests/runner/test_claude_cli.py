@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sandbox_scripts.drivers.claude_agent import Agent
+from sandbox_scripts.drivers.claude.agent import Agent
 from tests.local.models_world import Models, called, models_at, said
 from tests.runner.conftest import alive, until
 from tests.runner.session_server import SessionLog

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sandbox_scripts.drivers.claude_errors import Outcome
-from sandbox_scripts.drivers.claude_events import Fold
+from sandbox_scripts.drivers.claude.errors import Outcome
+from sandbox_scripts.drivers.claude.events import Fold
 from tests.runner.claude_record import allowed, assistant, fold, folded, line, mapped, of, recorded, validated
 
 RESULT = {"type": "result", "subtype": "success", "is_error": True, "result": "API Error"}

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox_scripts.drivers.claude_events import Fold, key_of
-from sandbox_scripts.drivers.claude_lines import Line, Splitter, Unparsed
-from sandbox_scripts.drivers.claude_silence import SILENT, SILENT_BLOCKS, SILENT_USER_BLOCKS
+from sandbox_scripts.drivers.claude.events import Fold, key_of
+from sandbox_scripts.drivers.claude.lines import Line, Splitter, Unparsed
+from sandbox_scripts.drivers.claude.silence import SILENT, SILENT_BLOCKS, SILENT_USER_BLOCKS
 from tests.runner.claude_record import (
     OURS,
     RECORDS,

@@ -13,8 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox_scripts.drivers import claude_lines
-from sandbox_scripts.drivers.claude_lines import PATIENCE_LINES, Line, LineReader, Splitter, Unparsed
+from sandbox_scripts.drivers.claude.lines import (
+    HEAD_BYTES,
+    LIMIT_BYTES,
+    PATIENCE_LINES,
+    Line,
+    LineReader,
+    Splitter,
+    Unparsed,
+)
 from tests.runner.claude_record import RECORDS, items, recorded
 
 LIMIT_EVENT = {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed"}, "uuid": "u", "session_id": "s"}
@@ -32,7 +39,7 @@ def told(found: list[Line | Unparsed]) -> list[Any]:
     ]
 
 
-def split(raw: bytes, cuts: list[int], limit: int = claude_lines.LIMIT_BYTES) -> list[Line | Unparsed]:
+def split(raw: bytes, cuts: list[int], limit: int = LIMIT_BYTES) -> list[Line | Unparsed]:
     """The lines of an output that arrives cut at these places."""
     splitter, found, at = Splitter(limit), [], 0
     for cut in sorted({min(cut, len(raw)) for cut in cuts}):
@@ -135,7 +142,7 @@ def test_a_line_of_fifty_megabytes_takes_no_memory() -> None:
     assert isinstance(long, Unparsed)
     assert (long.bytes, long.reason) == (size, "too_long")
     assert long.sha256 == hashlib.sha256(chunk * 50).hexdigest()
-    assert len(long.head) == claude_lines.HEAD_BYTES
+    assert len(long.head) == HEAD_BYTES
     assert told([after]) == [{"type": "result"}]
 
 

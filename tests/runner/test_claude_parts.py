@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from sandbox_scripts.drivers import claude_files, claude_memory, claude_repository
-from sandbox_scripts.drivers.claude_custom import CustomTools
-from sandbox_scripts.drivers.claude_input import Inbox, message_uuid, prompt
-from sandbox_scripts.drivers.claude_memo import Memo
-from sandbox_scripts.drivers.claude_record import Record
-from sandbox_scripts.drivers.claude_stdin import FEED, Stdin
+from sandbox_scripts.drivers.claude import files, memory, repository
+from sandbox_scripts.drivers.claude.custom import CustomTools
+from sandbox_scripts.drivers.claude.input import Inbox, message_uuid, prompt
+from sandbox_scripts.drivers.claude.memo import Memo
+from sandbox_scripts.drivers.claude.record import Record
+from sandbox_scripts.drivers.claude.stdin import FEED, Stdin
 from sandbox_scripts.job import Job
 from sandbox_scripts.log import Functions
 from sandbox_scripts.spool import Spool
@@ -169,9 +169,9 @@ def test_files_go_out_and_come_back(session_log: SessionLog, functions: Function
     (tree / "run.sh").chmod(0o755)
     (tree / "link").symlink_to("run.sh")
     os.mkfifo(tree / "pipe")
-    claude_files.save(functions, str(tree))
+    files.save(functions, str(tree))
     back = tmp_path / "back"
-    kind, told = claude_files.bring_back(functions, str(back))
+    kind, told = files.bring_back(functions, str(back))
     assert (kind, told["files"]) == ("sandbox.files_restored", 3)
     assert sorted(path.name for path in back.iterdir()) == ["empty", "link", "run.sh"]
     assert (back / "run.sh").stat().st_mode & 0o777 == 0o755
@@ -180,7 +180,7 @@ def test_files_go_out_and_come_back(session_log: SessionLog, functions: Function
 
 def test_files_that_were_never_saved_are_lost(functions: Functions, tmp_path: Path) -> None:
     """And that is told."""
-    assert claude_files.bring_back(functions, str(tmp_path)) == (
+    assert files.bring_back(functions, str(tmp_path)) == (
         "sandbox.files_lost",
         {"reason": "nothing was saved"},
     )
@@ -189,22 +189,22 @@ def test_files_that_were_never_saved_are_lost(functions: Functions, tmp_path: Pa
 def test_an_archive_that_is_damaged_is_lost(session_log: SessionLog, functions: Functions, tmp_path: Path) -> None:
     """It does not end the run."""
     session_log.files = {"archive": base64.b64encode(b"no tar").decode(), "files": 1, "bytes": 1, "saved_at": "x"}
-    kind, _ = claude_files.bring_back(functions, str(tmp_path))
+    kind, _ = files.bring_back(functions, str(tmp_path))
     assert kind == "sandbox.files_lost"
 
 
 def test_a_tree_that_is_too_large_is_refused(tmp_path: Path) -> None:
     """Compressed it is more than fits."""
-    (tmp_path / "noise").write_bytes(os.urandom(claude_files.ARCHIVE_BYTES + 1000))
-    with pytest.raises(claude_files.TooLarge):
-        claude_files.pack(str(tmp_path))
+    (tmp_path / "noise").write_bytes(os.urandom(files.ARCHIVE_BYTES + 1000))
+    with pytest.raises(files.TooLarge):
+        files.pack(str(tmp_path))
 
 
 async def test_a_transcript_goes_out_and_comes_back(
     session_log: SessionLog, functions: Functions, job: Job, tmp_path: Path
 ) -> None:
     """In order, sub-agents and their metadata beside it; a subpath that leads out is not followed."""
-    mirror = claude_memory.Mirror(job)
+    mirror = memory.Mirror(job)
     entries = [{"uuid": str(n), "type": "user", "n": n} for n in range(8)]
     await mirror.append({}, entries[:5])
     await mirror.append({}, entries[3:])
@@ -212,7 +212,7 @@ async def test_a_transcript_goes_out_and_comes_back(
     assert mirror.close(20)
     session_log.transcripts["../../evil"] = [{"uuid": "e"}]
     project = str(tmp_path / "projects/p")
-    assert claude_memory.restore(functions, "session", project)
+    assert memory.restore(functions, "session", project)
     lines = (tmp_path / "projects/p/session.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == entries
     agent_file = tmp_path / "projects/p/session/subagents/agent-1"
@@ -223,13 +223,13 @@ async def test_a_transcript_goes_out_and_comes_back(
 
 async def test_an_entry_that_is_too_large_keeps_its_place(session_log: SessionLog, job: Job) -> None:
     """The chain of uuids stays whole; its content is left out."""
-    mirror = claude_memory.Mirror(job)
+    mirror = memory.Mirror(job)
     huge = {"uuid": "b", "parentUuid": "a", "message": {"role": "user", "content": "x" * 9_000_000}}
     await mirror.append({}, [{"uuid": "a"}, huge, {"uuid": "c", "parentUuid": "b"}])
     assert mirror.close(30)
     kept = session_log.transcripts[""]
     assert [entry["uuid"] for entry in kept] == ["a", "b", "c"]
-    assert kept[1]["message"]["content"] == claude_memory.TOO_LARGE
+    assert kept[1]["message"]["content"] == memory.TOO_LARGE
 
 
 async def test_custom_tools_speak_mcp() -> None:
@@ -258,7 +258,7 @@ async def test_custom_tools_speak_mcp() -> None:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Iterator[str]:
+def remote(tmp_path: Path) -> Iterator[str]:
     """The URL of a repository that is served over http, as files."""
     source = tmp_path / "source"
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(source)]
@@ -274,17 +274,17 @@ def repository(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_repositories_are_cloned_once_and_failures_are_told(repository: str, tmp_path: Path) -> None:
+def test_repositories_are_cloned_once_and_failures_are_told(remote: str, tmp_path: Path) -> None:
     """Each with its event; the session goes on without the one that failed."""
     record = Record(Spool(str(tmp_path / "spool")), "0123456789")
     there, gone, branch = (str(tmp_path / name) for name in ("there", "gone", "branch"))
     wanted: list[dict[str, Any]] = [
-        {"url": repository, "mount_path": there, "checkout": {"type": "branch", "name": "main"}},
-        {"url": repository.replace(".git", "nowhere"), "mount_path": gone, "checkout": None},
-        {"url": repository, "mount_path": branch, "checkout": {"type": "branch", "name": "nope"}},
+        {"url": remote, "mount_path": there, "checkout": {"type": "branch", "name": "main"}},
+        {"url": remote.replace(".git", "nowhere"), "mount_path": gone, "checkout": None},
+        {"url": remote, "mount_path": branch, "checkout": {"type": "branch", "name": "nope"}},
     ]
-    claude_repository.clone_all(wanted, record)
-    claude_repository.clone_all(wanted[:1], record)
+    repository.clone_all(wanted, record)
+    repository.clone_all(wanted[:1], record)
     events = [(event["type"], event["data"]) for event in Spool(str(tmp_path / "spool")).events()]
     assert [kind for kind, _ in events] == ["sandbox.repository_cloned", "session.error", "session.error"]
     errors = [data["error"] for _, data in events[1:]]
@@ -296,8 +296,8 @@ def test_repositories_are_cloned_once_and_failures_are_told(repository: str, tmp
 @pytest.mark.parametrize("url", ["ext::sh -c touch% /tmp/x", "file:///etc", "--upload-pack=touch /tmp/x"])
 def test_a_url_that_would_run_something_is_refused(url: str, tmp_path: Path) -> None:
     """Only http and https are spoken."""
-    with pytest.raises(claude_repository.GitFailed):
-        claude_repository.clone(url, str(tmp_path / "place"), {})
+    with pytest.raises(repository.GitFailed):
+        repository.clone(url, str(tmp_path / "place"), {})
 
 
 @pytest.mark.parametrize(
@@ -315,4 +315,4 @@ def test_a_url_that_would_run_something_is_refused(url: str, tmp_path: Path) -> 
 )
 def test_what_git_says_has_a_type(said: str, kind: str) -> None:
     """As the SDK names them."""
-    assert claude_repository._meaning(said, "repository_clone_error") == kind
+    assert repository._meaning(said, "repository_clone_error") == kind

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from sandbox_scripts.drivers.claude_lines import Line
-from sandbox_scripts.drivers.claude_previews import BROADCAST_BYTES, INTERVAL_SECONDS, PATIENCE_SECONDS, Previews
+from sandbox_scripts.drivers.claude.lines import Line
+from sandbox_scripts.drivers.claude.previews import BROADCAST_BYTES, INTERVAL_SECONDS, PATIENCE_SECONDS, Previews
 from sandbox_scripts.redact import Redactor, literal_forms
 from tests.runner.claude_record import RECORDS, folded, items, of, recorded
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.runner.conftest import ROOT
 
-LOAD = "from sandbox_scripts.drivers import claude_sdk; claude_sdk.load(); "
+LOAD = "from sandbox_scripts.drivers.claude import sdk; sdk.load(); "
 # What a later version might do while it is imported.
 DEMANDING = "import mcp.types\nassert mcp.types.LATEST_PROTOCOL_VERSION > '2024'\nclass ClaudeSDKClient: pass\n"
 
@@ -53,7 +53,5 @@ def test_without_the_sdk_it_says_so(tmp_path: Path) -> None:
     broken = tmp_path / "claude_agent_sdk"
     broken.mkdir()
     (broken / "__init__.py").write_text("import not_there_at_all")
-    code = (
-        "from sandbox_scripts.drivers import claude_sdk\ntry: claude_sdk.load()\nexcept ImportError as e: print(e.name)"
-    )
+    code = "from sandbox_scripts.drivers.claude import sdk\ntry: sdk.load()\nexcept ImportError as e: print(e.name)"
     assert python(code, tmp_path) == "not_there_at_all"

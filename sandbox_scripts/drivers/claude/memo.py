@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from ..clock import boottime
+from ...clock import boottime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,15 +12,15 @@ import json
 
 from claude_agent_sdk import CLIConnectionError, Transport
 
-from .claude_lines import Line, LineReader, Unparsed
+from .lines import Line, LineReader, Unparsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from typing import Any
 
-    from .claude_custom import CustomTools
-    from .claude_stdin import Stdin
+    from .custom import CustomTools
+    from .stdin import Stdin
 
 POLL_SECONDS = 0.015
 _FOR_THE_SDK = {"control_response", "control_request", "control_cancel_request", "transcript_mirror", "result"}

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 
-from ..clock import boottime
+from ...clock import boottime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .claude_memo import Memo
-    from .claude_record import Record
+    from .memo import Memo
+    from .record import Record
 
 # Calls of one message come within a moment of each other: they become one question.
 GATHER_SECONDS = 0.1

@@ -9,14 +9,14 @@ import json
 import os
 import tarfile
 
-from ..errors import CallFailed
+from ...errors import CallFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from ..log import Functions
+    from ...log import Functions
 
 ARCHIVE_BYTES = 8 * 1024 * 1024
 # Before compression: a larger tree is not even tried.

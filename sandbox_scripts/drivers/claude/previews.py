@@ -7,15 +7,15 @@ without a message); thinking's text is therefore an `event_thinking_delta` of ou
 
 from __future__ import annotations
 
-from .claude_blocks import Malformed, count_at, dict_at, event_id, text_at, text_or_none
-from .claude_messages import parent_of
+from .blocks import Malformed, count_at, dict_at, event_id, text_at, text_or_none
+from .messages import parent_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ..redact import Redactor
+    from ...redact import Redactor
 
 # 20 broadcasts a second.
 INTERVAL_SECONDS = 0.05

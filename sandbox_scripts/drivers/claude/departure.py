@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 
-from ..stop import Stop
+from ...stop import Stop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..process import Process
-    from .claude_record import Record
-    from .claude_stdin import Stdin
+    from ...process import Process
+    from .record import Record
+    from .stdin import Stdin
 
 POLL_SECONDS = 0.02
 # What the CLI ends itself on its way out is gone by then.

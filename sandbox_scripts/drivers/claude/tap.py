@@ -6,19 +6,19 @@ import functools
 import os
 import time
 
-from ..redact import Redactor, redact_text
-from .claude_agent import CUSTOM
-from .claude_events import Fold
-from .claude_lines import Line
-from .claude_previews import Previews
+from ...redact import Redactor, redact_text
+from .agent import CUSTOM
+from .events import Fold
+from .lines import Line
+from .previews import Previews
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .claude import Desk, Launch
-    from .claude_lines import Unparsed
-    from .claude_live import Live
+    from .desk import Desk, Launch
+    from .lines import Unparsed
+    from .live import Live
 
 STDERR_BYTES = 1000
 

@@ -7,14 +7,14 @@ import json
 import queue
 import threading
 
-from ..errors import CallFailed, RunnerError
-from ..log import Functions
+from ...errors import CallFailed, RunnerError
+from ...log import Functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..job import Job
+    from ...job import Job
 
 # When the log is slower than the text, the oldest waits no longer than this many broadcasts.
 WAITING = 4

@@ -7,7 +7,7 @@ count of lines. Sub-agents have no stream events: their blocks are counted.
 
 from __future__ import annotations
 
-from .claude_blocks import Cleaner, count_at, dict_at, event_id, text_at, text_or_none
+from .blocks import Cleaner, count_at, dict_at, event_id, text_at, text_or_none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ import os
 import shlex
 import shutil
 
-from .claude_stdin import FEED
+from .stdin import FEED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..job import Job
-    from .claude_agent import Agent
+    from ...job import Job
+    from .agent import Agent
 
 MICROUSD = 1_000_000
 # Variables of the sandbox that would change where the CLI calls, as whom, or what it runs at start.

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..spool import Spool
+    from ...spool import Spool
 
 REQUIRES_ACTION = "requires_action"
 WATCHDOG = "unknown_error"

@@ -1,6 +1,6 @@
 """The Agent SDK, imported without the package `mcp`.
 
-The SDK needs that package for tool servers inside its own process, which we do not use (claude_custom.py speaks the
+The SDK needs that package for tool servers inside its own process, which we do not use (custom.py speaks the
 protocol itself), and imports it in any case. It is most of the import: 1.0 of 1.3 seconds of processor with versions
 0.2.187 and 2.3.0, in a sandbox where the CLI is starting at the same time.
 """

@@ -14,20 +14,20 @@ from claude_agent_sdk import (
     PermissionResultDeny,
 )
 
-from ..control import CANCELLED, TIMED_OUT
-from ..errors import Unavailable
-from ..stop import Stop
-from .claude_blocks import event_id
-from .claude_cli import config_directory
-from .claude_custom import CustomTools
-from .claude_departure import Departure
-from .claude_input import prompt
-from .claude_live import Live
-from .claude_memory import Mirror
-from .claude_questions import Questions
-from .claude_tap import Tap
-from .claude_transport import FifoTransport, Output
-from .claude_watchdogs import Watchdogs
+from ...control import CANCELLED, TIMED_OUT
+from ...errors import Unavailable
+from ...stop import Stop
+from .blocks import event_id
+from .cli import config_directory
+from .custom import CustomTools
+from .departure import Departure
+from .input import prompt
+from .live import Live
+from .memory import Mirror
+from .questions import Questions
+from .tap import Tap
+from .transport import FifoTransport, Output
+from .watchdogs import Watchdogs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from claude_agent_sdk import ToolPermissionContext
 
-    from .claude import Desk, Launch
-    from .claude_watchdogs import Bite
+    from .desk import Desk, Launch
+    from .watchdogs import Bite
 
 POLL_SECONDS = 0.02
 LISTEN_AGAIN_SECONDS = 0.5

@@ -8,14 +8,14 @@ import json
 import time
 import uuid
 
-from ..errors import CallFailed, Unavailable
+from ...errors import CallFailed, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from ..log import Functions
+    from ...log import Functions
 
 PAGE = 100
 RETRY_SECONDS = 0.5

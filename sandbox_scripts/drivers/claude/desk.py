@@ -1,12 +1,4 @@
-"""A conversation with Claude Code: the user's messages in, what it says and does out, until nobody has more to say.
-
-    Desk (this file)   what is there before the CLI: files, repositories, transcript, the user's messages
-    Conversation       one start of the CLI, held through the Agent SDK, from the first prompt to the last result
-    Departure          its end: stdin closed, the process gone, the transcript and the files kept
-
-The CLI outlives the runner, see claude_stdin.py and claude_transport.py. A run starts it once, and again
-only when a message came in while it was on its way out, or when an interrupt had to stop it and a message waits.
-"""
+"""What is there before the CLI starts, and as often as there is something to say to it, the start."""
 
 from __future__ import annotations
 
@@ -14,27 +6,27 @@ import importlib.util
 import os
 import time
 
-from ..control import TIMED_OUT
-from ..errors import JobInvalid, Unavailable
-from ..job import Ending
-from ..log import Functions
-from ..prctl import adopt_orphans, conceal
-from ..process import Process
-from ..redact import literal_forms
-from . import claude_cli, claude_files, claude_memory, claude_repository, claude_sdk
-from .claude_agent import Agent
-from .claude_input import Inbox, message_uuid
-from .claude_memo import Memo
-from .claude_record import Record
-from .claude_stdin import Stdin
-from .claude_watchdogs import Limits
+from ...control import TIMED_OUT
+from ...errors import JobInvalid, Unavailable
+from ...job import Ending
+from ...log import Functions
+from ...prctl import adopt_orphans, conceal
+from ...process import Process
+from ...redact import literal_forms
+from . import cli, files, memory, repository, sdk
+from .agent import Agent
+from .input import Inbox, message_uuid
+from .memo import Memo
+from .record import Record
+from .stdin import Stdin
+from .watchdogs import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
-    from . import Run
+    from .. import Run
 
     T = TypeVar("T")
 
@@ -83,18 +75,18 @@ class Desk:
 
     def work(self) -> Ending:
         """Start the CLI as often as there is something to say to it."""
-        cli = claude_cli.find()
-        if cli is None or importlib.util.find_spec("claude_agent_sdk") is None:
+        program = cli.find()
+        if program is None or importlib.util.find_spec("claude_agent_sdk") is None:
             return self._lacking()
         while True:
             events = self._take()
             if not self._started() and self._done(events):
                 return Ending(*self.memo.last) if self.memo.last else self._untouched()
             self._prepare()
-            launch = self._launch(cli)
+            launch = self._launch(program)
             self.control.await_shipped(FIRST_EVENTS, FIRST_EVENTS_SECONDS)
-            claude_sdk.load()
-            from .claude_conversation import hold  # names the SDK's classes
+            sdk.load()
+            from .conversation import hold  # names the SDK's classes
 
             if not hold(self, launch, events):
                 return Ending(*(self.memo.last or ()))
@@ -112,8 +104,8 @@ class Desk:
     def save_files(self) -> None:
         """Keep the working directory outside. What does not fit is told, and does no harm to the run."""
         try:
-            claude_files.save(self.functions, self.job.working_directory)
-        except claude_files.TooLarge as error:
+            files.save(self.functions, self.job.working_directory)
+        except files.TooLarge as error:
             self.record.say("sandbox.files_not_saved", {"reason": str(error)})
         except (Unavailable, OSError) as error:
             self.record.say("sandbox.files_not_saved", {"reason": f"{type(error).__name__}: {error}"[:200]})
@@ -161,8 +153,8 @@ class Desk:
         os.makedirs(self.job.working_directory, exist_ok=True)
         told = map(self.record.told, ("sandbox.files_restored", "sandbox.files_lost"))
         if self.job.input.get("fresh") and not any(told):
-            self.record.say(*claude_files.bring_back(self.functions, self.job.working_directory))
-        claude_repository.clone_all(self.job.input.get("resources") or [], self.record)
+            self.record.say(*files.bring_back(self.functions, self.job.working_directory))
+        repository.clone_all(self.job.input.get("resources") or [], self.record)
         if self.job.input.get("resume"):
             self._restore_transcript()
         if self.job.input.get("lost_after_seq") is not None:
@@ -171,20 +163,20 @@ class Desk:
         self.memo.save()
 
     def _restore_transcript(self) -> None:
-        config = claude_cli.config_directory()
-        if claude_memory.local_transcript(config, self.job.session_id) is not None:
+        config = cli.config_directory()
+        if memory.local_transcript(config, self.job.session_id) is not None:
             return
         self.control.await_shipped(FIRST_EVENTS, FIRST_EVENTS_SECONDS)
-        claude_sdk.load()
+        sdk.load()
         from claude_agent_sdk import project_key_for_directory
 
         project = os.path.join(config, "projects", project_key_for_directory(self.job.working_directory))
-        self._insist(lambda: claude_memory.restore(self.functions, self.job.session_id, project))
+        self._insist(lambda: memory.restore(self.functions, self.job.session_id, project))
 
     def _recall(self, after: int) -> list[dict[str, Any]]:
         """What a lost run was told, and Claude's transcript does not have."""
-        transcript = claude_memory.local_transcript(claude_cli.config_directory(), self.job.session_id)
-        heard = claude_memory.uuids(transcript) if transcript else set()
+        transcript = memory.local_transcript(cli.config_directory(), self.job.session_id)
+        heard = memory.uuids(transcript) if transcript else set()
         told = self._insist(Inbox(self.functions, after).take) or []
         until, session_id = int(self.job.input["after_seq"]), self.job.session_id
         messages = [event for event in told if event["type"] == "user.message" and int(event["seq"]) <= until]
@@ -200,12 +192,12 @@ class Desk:
                     return None
                 time.sleep(RETRY_SECONDS)
 
-    def _launch(self, cli: str) -> Launch:
+    def _launch(self, program: str) -> Launch:
         directory, attaches = self.directory(self.memo.launch), self._started()
         os.makedirs(directory, mode=0o700, exist_ok=True)
         stdin = Stdin(directory)
-        resumes = claude_memory.local_transcript(claude_cli.config_directory(), self.job.session_id) is not None
-        start = claude_cli.invocation(self.job, self.agent, cli, directory, resumes)
+        resumes = memory.local_transcript(cli.config_directory(), self.job.session_id) is not None
+        start = cli.invocation(self.job, self.agent, program, directory, resumes)
         name = os.path.basename(directory)
         process = Process.open(self.job, name, start.command, self.adopts, start.environment)
         return Launch(process, stdin, attaches)

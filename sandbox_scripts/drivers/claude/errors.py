@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from .claude_blocks import Malformed, count_at, text_or_none
+from .blocks import Malformed, count_at, text_or_none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .claude_blocks import Cleaner
+    from .blocks import Cleaner
 
 OVERLOADED = "model_overloaded_error"
 RATE_LIMITED = "model_rate_limited_error"

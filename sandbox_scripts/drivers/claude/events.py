@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from .claude_blocks import (
+from .blocks import (
     Cleaner,
     Content,
     Malformed,
@@ -20,18 +20,18 @@ from .claude_blocks import (
     text_at,
     text_or_none,
 )
-from .claude_errors import content_text, error_data, error_of, outcome_of, refusal_of, retry_error
-from .claude_lines import Line, Unparsed
-from .claude_messages import Message, Spans, parent_of
-from .claude_silence import SILENT, SILENT_BLOCKS, SILENT_USER_BLOCKS
-from .claude_tools import NAME_CHARS, RESULTS, TOOL_NAMES, USES, named
+from .errors import content_text, error_data, error_of, outcome_of, refusal_of, retry_error
+from .lines import Line, Unparsed
+from .messages import Message, Spans, parent_of
+from .silence import SILENT, SILENT_BLOCKS, SILENT_USER_BLOCKS
+from .tools import NAME_CHARS, RESULTS, TOOL_NAMES, USES, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, ClassVar
 
-    from .claude_errors import Outcome
+    from .errors import Outcome
 
     Event = tuple[str, dict[str, Any]]
 

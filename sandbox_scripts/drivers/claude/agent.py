@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .claude_events import TOOL_NAMES
+from .events import TOOL_NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,15 +16,15 @@ from __future__ import annotations
 import os
 import time
 
-from .claude_lines import Unparsed
+from .lines import Unparsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..process import Process
-    from .claude_lines import Line
-    from .claude_memo import Memo
+    from ...process import Process
+    from .lines import Line
+    from .memo import Memo
 
 # Not longer than what one event of a transcript may hold, several times over.
 LINE_BYTES = 32 * 1024 * 1024

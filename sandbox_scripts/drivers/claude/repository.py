@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .claude_record import Record
+    from .record import Record
 
 CLONE_SECONDS = 300.0
 _SHA = re.compile(r"[0-9a-fA-F]{4,64}")

@@ -6,8 +6,8 @@ Model Context Protocol has it: initialize, ping, tools/list, tools/call; notific
 
 from __future__ import annotations
 
-from .claude_agent import CUSTOM
-from .claude_blocks import event_id
+from .agent import CUSTOM
+from .blocks import event_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ import queue
 import threading
 import time
 
-from ..errors import CallFailed, Refused, RunnerError, Unavailable
-from ..log import Functions
+from ...errors import CallFailed, Refused, RunnerError, Unavailable
+from ...log import Functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from ..job import Job
+    from ...job import Job
 
 BATCH_BYTES = 2 * 1024 * 1024
 BATCH_ENTRIES = 500
