@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
@@ -197,6 +197,7 @@ DATA = st.dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(DATA, st.booleans())
 def test_both_forms_of_an_event_are_the_same_event(data: dict[str, Any], has_id: bool) -> None:
     """What HTTP shows flat is read as the table has it, with its own id or the one that its place gives it."""

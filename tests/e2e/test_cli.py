@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -26,6 +28,12 @@ def environment(person: Person) -> dict[str, str]:
         "SANDSTREAM_KEY": person.token,
         "COLUMNS": "160",
     }
+
+
+def machine(tmp_path: Path, **settings: str) -> dict[str, str]:
+    """This machine's environment, a directory for what is made, and no key for a real model."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "OPENAI_"))}
+    return {**inherited, "TMPDIR": str(tmp_path), "COLUMNS": "160", **settings}
 
 
 async def sandstream(env: dict[str, str], *arguments: str) -> tuple[int, str, str]:
@@ -171,8 +179,7 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 async def test_the_demo_holds_and_leaves_nothing(tmp_path: Path) -> None:
     """Exit code 0, every check ok; no process and no directory of it is left."""
-    env = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "160"}
-    code, out, err = await sandstream(env, "demo")
+    code, out, err = await sandstream(machine(tmp_path), "demo")
     assert code == 0, out + err
     assert [
         each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(each.info["cmdline"] or [])
@@ -182,20 +189,10 @@ async def test_the_demo_holds_and_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-async def test_without_isolation_it_works_and_warns(tmp_path: Path) -> None:
-    """Where there are no namespaces the same demo runs unisolated, when asked to, and says so at each start."""
-    env = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "160", "SANDBOX_ISOLATION": "none"}
-    code, out, err = await sandstream(env, "demo")
-    assert code == 0, out + err
-    assert "unisolated" in err
-    assert os.listdir(tmp_path) == []
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_ctrl_c_leaves_nothing(how: signal.Signals, tmp_path: Path) -> None:
     """Stopped in the middle of a run, the stack is taken down to the last process and directory."""
-    env = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "160"}
-    process = await asyncio.create_subprocess_exec(SANDSTREAM, "demo", env=env, stdout=subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(SANDSTREAM, "demo", env=machine(tmp_path), stdout=subprocess.PIPE)
     assert process.stdout is not None
     async with asyncio.timeout(90):
         while b"command.started" not in (line := await process.stdout.readline()):
@@ -209,17 +206,16 @@ async def test_ctrl_c_leaves_nothing(how: signal.Signals, tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == []
 
 
-async def test_up_speaks_to_scripts(tmp_path: Path) -> None:
-    """`up --json` prints one line with every address; it is killed, not asked, and still nothing is left running."""
-    env = {**os.environ, "TMPDIR": str(tmp_path)}
-    process = await asyncio.create_subprocess_exec(SANDSTREAM, "up", "--json", env=env, stdout=subprocess.PIPE)
+@asynccontextmanager
+async def up(env: dict[str, str], warnings: Path) -> AsyncIterator[dict[str, str]]:
+    """What `up --json` says of its stack. It is killed, not asked, and nothing of it may be left running."""
+    with warnings.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            SANDSTREAM, "up", "--json", env=env, stdout=subprocess.PIPE, stderr=stderr
+        )
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), 90)
-    described = json.loads(line)
-    addresses = {"api_url", "supabase_url", "e2b_api_url", "models_url"}
-    assert set(described) == addresses | {"publishable_key", "secret_key", "e2b_api_key", "user_token"}
-    async with Sandstream(described["api_url"], described["user_token"]) as client:
-        assert (await client.sessions()).data == []
+    described: dict[str, str] = json.loads(await asyncio.wait_for(process.stdout.readline(), 90))
+    yield described
     family = descendants(process.pid)
     process.kill()
     await process.wait()
@@ -230,10 +226,29 @@ async def test_up_speaks_to_scripts(tmp_path: Path) -> None:
     await until(all_gone, "the stack to follow its parent")
 
 
+async def test_up_speaks_to_scripts(tmp_path: Path) -> None:
+    """`up --json` prints one line with every address."""
+    async with up(machine(tmp_path), tmp_path / "stderr") as described:
+        addresses = {"api_url", "supabase_url", "e2b_api_url", "models_url"}
+        assert set(described) == addresses | {"publishable_key", "secret_key", "e2b_api_key", "user_token"}
+        async with Sandstream(described["api_url"], described["user_token"]) as client:
+            assert (await client.sessions()).data == []
+
+
+async def test_without_isolation_it_works_and_warns(tmp_path: Path) -> None:
+    """Where there are no namespaces plans and conversations run unisolated, when asked to; each start says so."""
+    async with up(machine(tmp_path, SANDBOX_ISOLATION="none"), tmp_path / "stderr") as described:
+        keys = {"SANDSTREAM_URL": described["api_url"], "SANDSTREAM_KEY": described["user_token"]}
+        code, out, _ = await sandstream({**machine(tmp_path), **keys}, "run", "--", "echo free as a bird")
+        assert (code, "free as a bird" in out) == (0, True)
+        code, out, err = await sandstream({**machine(tmp_path), **keys}, "chat", "hello")
+        assert (code, "end_turn" in out) == (0, True), out + err
+    assert "unisolated" in (tmp_path / "stderr").read_text()
+
+
 async def test_a_stack_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> None:
     """A part that does not come up ends the program with a reason, and takes the others down."""
-    env = {**os.environ, "TMPDIR": str(tmp_path), "SANDBOX_ISOLATION": "nonsense"}
-    code, _, err = await sandstream(env, "up")
+    code, _, err = await sandstream(machine(tmp_path, SANDBOX_ISOLATION="nonsense"), "up")
     assert code == 1
     assert "SANDBOX_ISOLATION" in err.upper() or "sandbox_isolation" in err
     assert os.listdir(tmp_path) == []

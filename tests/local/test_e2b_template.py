@@ -1,6 +1,5 @@
 """The local template `sandstream`: the SDK, the real CLI and the runner are in the sandbox, and nothing else is."""
 
-import asyncio
 import base64
 import errno
 import subprocess
@@ -37,7 +36,6 @@ UNCOMPILED = (
     f" if (getattr(module, '__file__', None) or '').startswith('{ENVIRONMENT}') and module.__file__.endswith('.py')"
     " and not os.path.exists(module.__cached__)])"
 )
-CLIS_AT_ONCE = 12
 
 
 @pytest.fixture(scope="module")
@@ -101,19 +99,6 @@ async def test_the_cli_works_with_a_key_that_it_never_has(server: Server) -> Non
     for head in model.requests:
         keys = [line for line in head.split(b"\r\n") if line.lower().startswith(b"x-api-key")]
         assert keys == [f"x-api-key: {KEY}".encode()]
-
-
-async def test_a_dozen_clis_work_at_once(server: Server) -> None:
-    """Each in its own sandbox, within its limits."""
-
-    async def one() -> str:
-        async with server.sandbox(template=SANDSTREAM, network=only(model.netloc)) as sandbox:
-            return (await sandbox.commands.run(f"{ASK} 2>&1", envs=environment(model), timeout=70)).stdout
-
-    async with upstream() as model:
-        model.answer = says("done")
-        assert await asyncio.gather(*(one() for _ in range(CLIS_AT_ONCE))) == ["done\n"] * CLIS_AT_ONCE
-        assert len(model.requests) == CLIS_AT_ONCE
 
 
 async def test_the_cli_lives_within_resource_limits(server: Server) -> None:

@@ -75,20 +75,21 @@ TOOLS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_every_tool_is_asked_for(real: Talk, models: Models, tool: str) -> None:
-    """Those too that the CLI lets pass by itself: reads, and commands that only look. Denied, it does not run."""
+def test_every_tool_is_asked_for(real: Talk, models: Models) -> None:
+    """Those too that the CLI lets pass by itself: reads, and commands that only look. Denied, they do not run."""
     real.work.mkdir(parents=True)
     (real.work / "there.txt").write_text("a")
-    arguments = {name: value.replace("{work}", str(real.work)) for name, value in TOOLS[tool].items()}
-    asks = agent(toolset(ASK))
-    runner = begin(real, models, {"content": [called(tool, **arguments)]}, {"content": [said("ok")]}, agent=asks)
-    real.log.wait(lambda: bool(real.log.asked()), 60)
-    real.confirm_all("deny", deny_message="not today")
+    uses = [called(tool, **{name: value.replace("{work}", str(real.work)) for name, value in input.items()})
+            for tool, input in TOOLS.items()]  # fmt: skip
+    turns = [{"content": [use]} for use in uses]
+    runner = begin(real, models, *turns, {"content": [said("ok")]}, agent=agent(toolset(ASK)))
+    for asked in range(1, len(TOOLS) + 1):
+        real.log.wait(lambda asked=asked: len(real.log.of("agent.tool_use")) == asked and bool(real.log.asked()), 60)
+        real.confirm_all("deny", deny_message="not today")
+        real.log.wait(lambda asked=asked: len(real.log.of("agent.tool_result")) == asked, 60)
     assert real.finish(runner) == 0
-    (use,) = real.log.of("agent.tool_use")
-    assert use["evaluated_permission"] == "ask"
-    assert "not today" in result_of(real, use["name"])
+    assert {use["evaluated_permission"] for use in real.log.of("agent.tool_use")} == {"ask"}
+    assert all("not today" in result_of(real, use["name"]) for use in real.log.of("agent.tool_use"))
     assert real.texts() == ["ok"]
     assert sorted(path.name for path in real.work.iterdir()) == ["there.txt"]
     assert (real.work / "there.txt").read_text() == "a"

@@ -20,6 +20,8 @@ TEXT_BYTES = 200 * 1024
 IMAGE_BYTES = 150 * 1024
 # What JSON needs around a value, roughly; many tiny values are large too.
 NODE_BYTES = 8
+# A text of an object of known shape that is no longer is never cut.
+WORD_CHARS = 40
 # What in our events has keys of its own.
 OPEN = {"input"}
 ESCAPE_BYTES = len("\\u0000")
@@ -225,8 +227,15 @@ class _Room:
             if is_open and not self._holds(key, item):
                 continue
             self.left -= NODE_BYTES + _size(key)
-            fit[key] = self.fit(item, is_open=is_open)
+            is_word = not is_open and isinstance(item, str) and len(item) <= WORD_CHARS
+            fit[key] = self._word(item) if is_word else self.fit(item, is_open=is_open)
         return fit
+
+    def _word(self, word: str) -> str:
+        """A type, an id, a name: without it the shape is none."""
+        self.total += len(word.encode())
+        self.left -= _size(word)
+        return word
 
     def _list(self, value: list[Any], is_open: bool) -> list[Any]:
         fit = []
