@@ -143,8 +143,8 @@ class Stack:
         logs.mkdir()
         self._environment = environment
         self._isolation = environment.get("SANDBOX_ISOLATION", "bubblewrap")
-        self.model_scripts = root / "model_scripts"
-        self.model_scripts.mkdir()
+        self.model_scripts = Path(environment.get("LOCAL_MODEL_SCRIPTS") or root / "model_scripts").absolute()
+        self.model_scripts.mkdir(exist_ok=True)
         self.postgres = Postgres(root / "postgres", free_port())
         self.supabase = Part("supabase", "local.supabase.app:create_app", logs)
         self.e2b = Part("e2b", "local.e2b.app:create_app", logs)
@@ -263,6 +263,7 @@ OVERRIDES = (
     "IDLE_SANDBOX_SECONDS",
     "LOG_LEVEL",
     "MAX_SANDBOX_DURATION",
+    "PACKAGE_HOSTS",
     "SANDBOX_MARGIN_SECONDS",
     "SILENT_SECONDS",
     "TURN_SECONDS",

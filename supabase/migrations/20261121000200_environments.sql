@@ -26,11 +26,11 @@ insert into public.environments (id, owner, config) values (
   'default', null,
   '{
     "name": "default",
-    "description": "A sandbox that reaches the model and nothing else.",
+    "description": "A sandbox that reaches the model, the MCP servers of its agent, and nothing else.",
     "config": {
       "type": "cloud",
       "networking": {
-        "type": "limited", "allowed_hosts": [], "allow_mcp_servers": false, "allow_package_managers": false
+        "type": "limited", "allowed_hosts": [], "allow_mcp_servers": true, "allow_package_managers": false
       },
       "packages": {"type": "packages", "apt": [], "cargo": [], "gem": [], "go": [], "npm": [], "pip": []}
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 from typing import Any
@@ -13,7 +14,7 @@ from rich.cells import cell_len
 from local.stack import Stack
 from sandstream.client import Sandstream
 from tests.conftest import Person
-from tests.e2e.acting import Actor, acting
+from tests.e2e.acting import Actor, acting, delta, start
 from tests.e2e.conversing import bash, official, said, script, used
 from tests.e2e.terminal import SANDSTREAM, environment, terminal
 
@@ -155,6 +156,34 @@ async def test_a_custom_tool_cannot_be_answered_here(stack: Stack, owner: Person
         await actor.finish()
     assert code == 3
     assert "weather Oslo: send a user.custom_tool_result for sevt_toolu_c" in err
+
+
+async def test_words_are_shown_while_they_are_written(stack: Stack, owner: Person) -> None:
+    """Before the message is in the log; its end joins on, and nothing of it is shown twice."""
+    async with (
+        acting(stack, owner, "tell me a story") as actor,
+        terminal(owner, "chat", "--session", actor.session_id) as screen,
+    ):
+        await screen.until("> tell me a story")
+        # Previews are for whoever listens by then: one after the other, until one is seen.
+        id = ""
+        async with asyncio.timeout(60):
+            for number in itertools.count():
+                id = f"sevt_msg_{number}_0"
+                await actor.preview(start(id), delta(id, f"Story {number}: once"))
+                await screen.changed(0.5)
+                if f"Story {number}: once" in screen.screen:
+                    break
+        await actor.preview(delta(id, " upon a time"))
+        await screen.until(f"Story {number}: once upon a time")
+        story = f"Story {number}: once upon a time, and that is all."
+        await actor.append("agent.message", id=id, content=[{"type": "text", "text": story}])
+        await screen.until(story)
+        await actor.finish()
+        await screen.until("end_turn")
+        screen.ctrl_d()
+        assert await screen.end() == 0
+    assert " ".join(screen.screen.split()).count("and that is all.") == 1
 
 
 async def test_ctrl_c_interrupts_the_turn(stack: Stack, owner: Person, client: Sandstream) -> None:

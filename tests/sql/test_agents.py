@@ -111,10 +111,10 @@ def test_the_ready_made_agent_allows_every_tool(admin: Connection) -> None:
 
 
 def test_the_ready_made_environment_is_closed(admin: Connection) -> None:
-    """It names no host and opens neither registries nor MCP servers."""
+    """It names no host and opens no registries; the MCP servers of its agent are that agent's owner's choice."""
     config = scalar(admin, "select config -> 'config' from public.environments where id = 'default'")
     assert config["networking"] == {
-        "type": "limited", "allowed_hosts": [], "allow_mcp_servers": False, "allow_package_managers": False,
+        "type": "limited", "allowed_hosts": [], "allow_mcp_servers": True, "allow_package_managers": False,
     }  # fmt: skip
     packages = dict(config["packages"])
     assert packages.pop("type") == "packages"
