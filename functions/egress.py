@@ -20,17 +20,14 @@ GIT_USER = "x-access-token"
 
 @dataclass(frozen=True)
 class Egress:
-    """Where a sandbox may go, and the headers that are added outside it, per entry. `is_open`: anywhere."""
+    """Where a sandbox may go, and the headers that are added outside it, per entry."""
 
     allow: tuple[str, ...]
     headers: dict[str, dict[str, str]]
-    is_open: bool = False
 
     def as_network(self) -> dict[str, Any]:
-        """E2B's network option: everything denied but what is listed, unless it is open."""
+        """E2B's network option: everything denied but what is listed."""
         rules = {host: [{"transform": {"headers": headers}}] for host, headers in self.headers.items()}
-        if self.is_open:
-            return {"rules": rules}
         return {"allow_out": list(self.allow), "deny_out": lambda context: [context.all_traffic], "rules": rules}
 
 
@@ -42,7 +39,8 @@ def of_plan(settings: Settings, token: str, hosts: Iterable[str]) -> Egress:
 def of_conversation(settings: Settings, token: str, session: Row, secrets: Row) -> Egress:
     """For a conversation: ours, the model's host, and what the session's environment and resources open.
 
-    `secrets` is what the session keeps of them: `{"repositories": {url: token}}`.
+    `secrets` is what the session keeps of them: `{"repositories": {url: token}}`. Hosts are listed or closed, whatever
+    the environment's row says: people can write theirs past the endpoints.
     """
     networking = (session["environment"] or {}).get("config", {}).get("networking", {})
     repositories = [resource for resource in session["resources"] if resource.get("type") == "github_repository"]
@@ -57,7 +55,7 @@ def of_conversation(settings: Settings, token: str, session: Row, secrets: Row) 
     # Ours last: nobody's repository changes what is sent to Supabase or to the model.
     headers = {**logins(settings, secrets), **tokens(settings, token), **model_key(settings, model)}
     added = {entry: header for entry, header in headers.items() if entry in allow}
-    return Egress(allow, added, is_open=networking.get("type") == "unrestricted")
+    return Egress(allow, added)
 
 
 def ours(settings: Settings) -> tuple[str, str]:

@@ -123,15 +123,19 @@ class NotBuilt(ApiError):
 
 
 class Unavailable(ApiError):
-    """A service behind us failed; the same request may be sent again."""
+    """A service behind us failed; the same request may be sent again.
+
+    `is_done_in_part`: sent again without an Idempotency-Key, it would do once more what it has done already.
+    """
 
     status = 503
     type = "overloaded_error"
+    is_done_in_part = False
 
     @property
     def headers(self) -> dict[str, str]:
-        """When to try again, in seconds."""
-        return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        """When to try again, in seconds; and to the official SDK, which sends no keys, whether at all by itself."""
+        return {"Retry-After": str(RETRY_AFTER_SECONDS), **(NOT_AGAIN if self.is_done_in_part else {})}
 
 
 class ModelNotConfigured(Unavailable):

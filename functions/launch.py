@@ -153,10 +153,16 @@ class Launcher:
             raise SandboxUnavailable("the run ended before it was launched")
 
     async def _fail(self, run_id: UUID, error: Row) -> None:
-        """Ends the run, trying again while Supabase is away; what is left after that is the sweep's."""
+        """Ends the run, trying again while Supabase is away; what is left after that is the sweep's.
+
+        A start that E2B reported as failed may have happened all the same. Then the run is lost: its sandbox is killed
+        or laid down, and its runner is told so by the log.
+        """
+        service = self._store.as_service()
         for attempt in range(FAIL_TRIES):
             try:
-                await self._store.as_service().fail_launch(run_id, error)
+                if (await service.fail_launch(run_id, error))["ended_at"] is None:
+                    await service.lose_run(run_id, error)
             except StoreUnavailable:
                 await asyncio.sleep(FAIL_DELAY_SECONDS * 2**attempt)
             else:

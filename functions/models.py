@@ -35,6 +35,16 @@ def without_nul(text: str) -> str:
     return text
 
 
+def readable(value: Any) -> None:
+    """Raises ValueError when a JSON value holds text that Postgres does not take, at any depth."""
+    if isinstance(value, str):
+        without_nul(value)
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    for item in value if isinstance(value, list | tuple) else ():
+        readable(item)
+
+
 def command_size(text: str) -> str:
     """The limit is one of bytes, since that is what a shell is given."""
     if len(text.encode()) > MAX_COMMAND_BYTES:

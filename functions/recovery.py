@@ -5,7 +5,6 @@ same folder. A sandbox that is gone takes the run with it; what waits in the log
 """
 
 import asyncio
-from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -67,8 +66,12 @@ class Recovery:
             facts = await self._store.as_service().launch_facts(run_id)
             await self._is_heard(facts["run"], facts["session"], Timings())
         else:
-            with suppress(SandboxUnavailable):
+            try:
                 await self._sandboxes.ring(run["sandbox_id"], run["id"])
+            except SandboxGone:
+                await self._lose(run)
+            except SandboxUnavailable as error:
+                log.warning("not_rung", error=str(error))
         return run
 
     async def _is_heard(self, run: Row, session: Row, timings: Timings) -> bool:

@@ -63,7 +63,8 @@ class Tail:
     def admit(self, token: str) -> None:
         """Counts a reader in, and keeps their token: the freshest one is used."""
         self.readers += 1
-        self._tokens[token] = expiry(token)
+        fresh = {each: ends for each, ends in self._tokens.items() if ends > time.time()}
+        self._tokens = {**fresh, token: expiry(token)}
 
     async def token(self) -> str:
         """The token that lasts longest. Raises NotAuthenticated when none is left."""
@@ -166,9 +167,10 @@ class Streams:
                 yield [line.message for line in lines]
                 position = lines[-1].seq
                 continue
-            if drafts := tail.drafts.since(draft, kinds):
+            drafts, draft = tail.drafts.since(draft, kinds), tail.drafts.last
+            if drafts:
                 yield [each.message for each in drafts]
-            draft = tail.drafts.last
+                continue  # while a slow reader took them, there may have come more
             if tail.ended or not await tail.growth(position, expires, draft if kinds else None):
                 return
 

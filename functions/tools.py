@@ -6,13 +6,13 @@ whether it asks; `deny` is a word of ours for a tool that is not enabled. The ke
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from functions.errors import InvalidRequest, NotBuilt
 from functions.hosts import open_url
-from functions.models import Request, Text
+from functions.models import Request, Text, readable
 
 Row = dict[str, Any]
 BuiltInName = Literal["bash", "edit", "read", "write", "glob", "grep", "web_fetch", "web_search"]
@@ -159,6 +159,11 @@ class InputSchema(Request, extra="allow"):
     type: Literal["object"]
     properties: dict[str, Any] | None = None
     required: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        readable(self.model_dump(mode="python"))
+        return self
 
 
 class CustomTool(Request):

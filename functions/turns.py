@@ -1,11 +1,13 @@
 """Conversations: what people do with one, each as a single call of SQL and then what has to follow in the sandbox."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 
-from functions.errors import ModelNotConfigured, SandboxUnavailable, StoreUnavailable
+from functions.errors import ModelNotConfigured, SandboxUnavailable, StoreUnavailable, Unavailable
 from functions.events import Posted
 from functions.identity import Caller
 from functions.launch import Launcher
@@ -102,7 +104,8 @@ class Turns:
         with timings.step("admit"):
             answer = await self._store.as_user(caller.token).create_session(arguments)
         if answer["admitted"]:
-            await self._launcher.converse(answer["run"], answer["session"], timings)
+            with written(order.idempotency_key):
+                await self._launcher.converse(answer["run"], answer["session"], timings)
         return answer
 
     async def send(self, message: Message, caller: Caller, timings: Timings) -> Row:
@@ -115,10 +118,12 @@ class Turns:
         arguments = message.as_arguments(self._settings.conversation_limit_seconds)
         with timings.step("admit"):
             answer = await self._store.as_user(caller.token).send_events(arguments)
-        if answer["admitted"]:
-            await self._launcher.converse(answer["run"], answer["session"], timings)
-        elif answer["run"] is not None and not answer["replayed"]:
-            await self._recovery.ring(answer["run"], answer["session"], caller, timings)
+        with written(message.idempotency_key):
+            if answer["admitted"]:
+                await self._launcher.converse(answer["run"], answer["session"], timings)
+            elif answer["run"] is not None and answer["run"]["ended_at"] is None:
+                # A repeat too: the first request may not have got so far.
+                await self._recovery.ring(answer["run"], answer["session"], caller, timings)
         return answer
 
     async def archive(self, caller: Caller, session_id: UUID, request_hash: str, idempotency_key: str | None) -> Row:
@@ -146,3 +151,13 @@ class Turns:
         speaks = any(event["type"] == "user.message" for event in posted.events)
         if speaks and self._settings.anthropic_api_key is None:
             raise ModelNotConfigured("this deployment has no ANTHROPIC_API_KEY")
+
+
+@contextmanager
+def written(idempotency_key: str | None) -> Iterator[None]:
+    """What fails in here fails after the log was written: without a key the same request must not come by itself."""
+    try:
+        yield
+    except Unavailable as error:
+        error.is_done_in_part = idempotency_key is None
+        raise

@@ -46,6 +46,10 @@ class Control:
             return CANCELLED
         return TIMED_OUT if boottime() >= self._deadline else None
 
+    def left(self) -> float:
+        """Seconds until the run's deadline."""
+        return self._deadline - boottime()
+
     def input_seq(self) -> int:
         """The seq of the newest user event that the log's answers spoke of; 0 before the first."""
         return self._shipper.input_seq

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import subprocess
 import time
+from stat import S_ISREG
 
 from .clock import boottime
 from .procfs import Stat, all_processes, is_alive, parse_stat, read_environ
@@ -31,6 +33,10 @@ MARKER = "SANDSTREAM_COMMAND"
 OUTPUT_FILE_LIMIT_BYTES = 256 * 1024 * 1024
 CLAIM_SECONDS = 10.0
 _ULIMIT_BLOCK_BYTES = 512
+# Every file of an attempt that is read here is one line; a longer one is not the wrapper's.
+_LINE_BYTES = 1 << 13
+_EXIT = re.compile(r"([0-9]{1,3})(?: ([0-9]{1,15}(?:\.[0-9]{1,9})?)?)?\n")
+_MAX_PID = 1 << 22
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 # $1 directory, $2 file limit in blocks, the rest is the command. In the innermost braces 3 and 4 are the command's
@@ -116,12 +122,14 @@ class Process:
         return self._wrapper is not None and is_alive(self._wrapper)
 
     def exit(self) -> Exit | None:
-        """The command's exit once it is written down; None for good when the wrapper was killed too."""
-        text = _read(self.path("exit"))
-        if not text.endswith("\n"):
+        """The command's exit once it is written down; None for good when the wrapper was killed too.
+
+        None too when it says something that the wrapper never writes: the command may reach the file.
+        """
+        written = _EXIT.fullmatch(_read(self.path("exit")))
+        if written is None:
             return None
-        code, _, uptime = text.strip().partition(" ")
-        return Exit(int(code), float(uptime) if uptime else None)
+        return Exit(int(written[1]), float(written[2]) if written[2] else None)
 
     def ended(self) -> bool:
         """Whether the command itself is over; what it has left may still write."""
@@ -154,7 +162,7 @@ class Process:
 
     def leader(self) -> Stat | None:
         """The command's first process; None before it is known."""
-        return parse_stat(_read(self.path("leader")))
+        return _parsed(_read(self.path("leader")))
 
     def signal(self, number: int) -> None:
         """Send to every member."""
@@ -201,7 +209,7 @@ class Process:
             if given_up or time.monotonic() > patience:
                 return
             time.sleep(0.001)
-        self._wrapper = parse_stat(text)
+        self._wrapper = _parsed(text)
         if self._wrapper is None or not hasattr(os, "pidfd_open"):
             return
         try:
@@ -231,11 +239,30 @@ def _reap() -> None:
 
 
 def _read(path: str) -> str:
+    """The file's text; empty when it is none that a wrapper makes.
+
+    The command may put anything in its place, and opening a FIFO would wait for a writer.
+    """
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        raw = os.read(fd, _LINE_BYTES) if S_ISREG(os.fstat(fd).st_mode) else b""
+    except OSError:
+        raw = b""
+    finally:
+        os.close(fd)
+    return raw.decode("utf-8", "replace")
+
+
+def _parsed(line: str) -> Stat | None:
+    """The process of a line that a wrapper wrote; None for what is no such line."""
+    try:
+        found = parse_stat(line)
+    except ValueError:
+        return None
+    return found if found is not None and 0 < found.pid <= _MAX_PID else None
 
 
 def _may_signal(pid: int) -> bool:

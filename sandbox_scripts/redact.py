@@ -69,15 +69,16 @@ _AWS_NAME = rb"(?i)aws_?secret_?access_?key"
 _AWS_SECRET = re.compile(_AWS_NAME + rb"[\"']?\s{0,8}[=:]\s{0,8}[\"']?([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])")
 _AWS_SECRET_UNFINISHED = re.compile(_AWS_NAME + rb"[\"'=:\s]{0,20}([A-Za-z0-9/+]{0,40})\Z")
 
-_PEM_HEAD = rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-_PEM_BODY = rb"[A-Za-z0-9+/=\s\\:,-]"
-_PEM = re.compile(_PEM_HEAD + _PEM_BODY + rb"*?-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----")
-_PEM_HEAD_ONLY = re.compile(_PEM_HEAD)
-_PEM_OPEN = re.compile(_PEM_HEAD + _PEM_BODY + rb"*\Z")
+_PEM_NAMED = rb"-----%b (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+# Both lines consist of these too.
+_PEM_CHARACTERS = rb"A-Za-z0-9+/=\s\\:,-"
+_PEM_BEGIN = re.compile(_PEM_NAMED % b"BEGIN")
+_PEM_END = re.compile(_PEM_NAMED % b"END")
+_PEM_OUTSIDE = re.compile(rb"[^%b]" % _PEM_CHARACTERS)
 _PEM_START = re.compile(rb"-(?:-(?:-(?:-(?:-(?:B|BE|BEG|BEGI|BEGIN(?: [A-Z0-9 ]{0,40}-{0,5})?)?)?)?)?)?\Z")
 
 _REST_OF_TOKEN = re.compile(_TOKEN + rb"*")
-_REST_OF_PEM = re.compile(_PEM_BODY + rb"*?(?:-----END [A-Z0-9 ]+-----|(?=[^A-Za-z0-9+/=\s\\:,-])|\Z)")
+_REST_OF_PEM = re.compile(rb"[%b]*?(?:-----END [A-Z0-9 ]+-----|(?=[^%b])|\Z)" % (_PEM_CHARACTERS, _PEM_CHARACTERS))
 
 
 class Cut:
@@ -150,9 +151,9 @@ class Redactor:
                 at = data.find(literal, at + 1)
         for kind in KINDS:
             yield from kind.spans(data, start)
-        if b"PRIVATE KEY" in data:
-            for match in _PEM.finditer(data, start):
-                yield match.start(), match.end(), "private_key"
+        for first, last in _private_keys(data, start):
+            if last is not None:
+                yield first, last, "private_key"
         for match in _AWS_SECRET.finditer(data, start):
             yield match.start(1), match.end(1), "aws_secret_key"
 
@@ -173,12 +174,9 @@ class Redactor:
         return match.start(), _KIND_OF[match[1]] if match[1] and match.end() > match.end(1) else ""
 
     def _unfinished_pem(self, data: bytes, start: int) -> tuple[int, str]:
-        done = start
-        while b"PRIVATE KEY" in data and (head := _PEM_HEAD_ONLY.search(data, done)):
-            whole = _PEM.match(data, head.start())
-            if not whole and _PEM_OPEN.match(data, head.start()):
-                return head.start(), "private_key"
-            done = (whole or head).end()
+        for first, last in _private_keys(data, start):
+            if last is None:
+                return first, "private_key"
         match = _PEM_START.search(data, max(start, len(data) - 64))
         return (match.start() if match else len(data)), ""
 
@@ -213,6 +211,25 @@ def literal_forms(values: list[str]) -> list[bytes]:
             forms.add(json.dumps(value)[1:-1].encode())
             forms.update(_url_forms(raw))
     return sorted((form for form in forms if len(form) >= LITERAL_MIN_BYTES), key=len, reverse=True)
+
+
+def _private_keys(data: bytes, start: int) -> Iterator[tuple[int, int | None]]:
+    """Where PEM blocks begin and end; the last one's end is None when it may go on past the data.
+
+    Each byte is looked at a few times at most, whatever stands there: all blocks that begin within one run of a block's
+    characters share its end, so where the run has no END line after one of them, it has none after the others.
+    """
+    run_end = done = start
+    while b"PRIVATE KEY" in data and (begin := _PEM_BEGIN.search(data, done)):
+        if run_end < begin.end():
+            outside = _PEM_OUTSIDE.search(data, begin.end())
+            run_end = outside.start() if outside else len(data)
+        end = _PEM_END.search(data, begin.end(), run_end)
+        if end:
+            yield begin.start(), end.end()
+        elif run_end == len(data):
+            yield begin.start(), None
+        done = end.end() if end else run_end
 
 
 def _common(rest: bytes, chunk: bytes) -> int:

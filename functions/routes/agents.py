@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 
 from functions.agents import Agent, AgentId, AgentRequest, AgentUpdate, as_agent
-from functions.errors import InvalidRequest
+from functions.errors import Conflict, InvalidRequest
 from functions.models import Page, claim
 from functions.pages import Created, Filter, Part, created, part
 from functions.requests import idempotency_key
 from functions.wiring import Served, SignedIn
 
+UPDATE_TRIES = 3
 router = APIRouter(prefix="/v1/agents", tags=["agents"])
 Key = Annotated[str | None, Depends(idempotency_key)]
 Id = Annotated[AgentId, Path()]
@@ -48,10 +49,17 @@ async def get_agent(agent_id: Id, caller: SignedIn, served: Served, version: Ver
 async def update_agent(agent_id: Id, body: AgentUpdate, key: Key, caller: SignedIn, served: Served) -> Agent:
     """A new version with what the body names, unless it changes nothing. Sessions keep the version they have."""
     store = served.store.as_user(caller.token)
-    kept = await store.agent(agent_id)
-    config = body.config(kept["config"], served.settings.egress_allow)
     asked = claim(f"POST /v1/agents/{agent_id}", body.model_dump(mode="json", exclude_unset=True), key)
-    return as_agent(await store.update_agent(agent_id, config, body.version, asked))
+    for _ in range(UPDATE_TRIES):
+        kept = await store.agent(agent_id)
+        config = body.config(kept["config"], served.settings.egress_allow)
+        try:
+            return as_agent(await store.update_agent(agent_id, config, body.version or kept["version"], asked))
+        except Conflict as conflict:
+            # Somebody was quicker. Who named no version wants the change made to what there is now.
+            if body.version is not None or conflict.type != "version_conflict":
+                raise
+    raise Conflict("others change this agent all the time", type="version_conflict")
 
 
 @router.post("/{agent_id}/archive")

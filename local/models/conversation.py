@@ -14,8 +14,8 @@ REMINDER = re.compile(r"<system-reminder>(.*?)</system-reminder>", re.DOTALL)
 QUEUED = re.compile(
     r"The user sent a new message while you were working:\n(.*?)(?=\n\nThis is how Claude Code surfaces|\Z)", re.DOTALL
 )
-# What our own driver tells again after a lost run.
-AGAIN = re.compile(r"the user had said this to you:\n(.*?)\nWhat was done about it is lost\.", re.DOTALL)
+# What our own driver tells again after a run that was cut off.
+AGAIN = re.compile(r"the user had said this to you:\n(.*?)\nWhat was done about it may be lost\.", re.DOTALL)
 COMMAND = re.compile(r"<((?:local-)?command-[a-z]+)>.*?</\1>", re.DOTALL)
 INTERRUPTED = re.compile(r"\[Request interrupted by user[^\]]*\]")
 SUMMARY = "This session is being continued from a previous conversation"

@@ -177,6 +177,12 @@ create trigger follow_runner
   referencing new table as added
   for each statement execute function private.follow_runner();
 
+-- Whether all that the run was told reached Claude, or was taken back by whoever said it.
+create function private.ended_well(run public.agent_runs) returns boolean
+  language sql immutable set search_path = ''
+  return run.status = 'cancelled'
+    or run.status = 'succeeded' and coalesce(run.result -> 'stop_reason' ->> 'type', '') <> 'budget_reached';
+
 -- The session whole, with what a launch must know of it.
 create function private.session_facts(of_session uuid) returns jsonb
   language sql stable set search_path = ''
@@ -193,12 +199,12 @@ create function private.session_facts(of_session uuid) returns jsonb
         where x.session_id = s.id and x.end_reason is distinct from 'launch_failed'
           and not exists (select from public.agent_runs r where r.id = x.run_id and private.is_live(r.status))
       ),
-      -- What a lost run was told may not have reached the transcript: where that began, until a run ends well.
+      -- What a run was told that was cut off may not have reached Claude: where that began, until a run ends well.
       'lost_after_seq', (
         select min((r.input ->> 'after_seq')::bigint) from public.agent_runs r
-        where r.session_id = s.id and r.status = 'lost' and not exists (
+        where r.session_id = s.id and not private.ended_well(r) and not private.is_live(r.status) and not exists (
           select from public.agent_runs l
-          where l.session_id = s.id and l.status = 'succeeded' and l.created_at > r.created_at
+          where l.session_id = s.id and private.ended_well(l) and l.created_at > r.created_at
         )
       ),
       'has_transcript', exists (select from public.session_transcripts t where t.session_id = s.id and t.subpath = ''),

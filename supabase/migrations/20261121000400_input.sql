@@ -176,9 +176,9 @@ begin
 end;
 $$;
 
--- What the first request was told, and, where its launch failed before anything ran and its message still waits, a new run:
--- sent again with its key, the request is admitted anew, and its events stand in the log once. The caller holds the
--- session's lock.
+-- What the first request was told, and, where a message waits that no run was given, a new run: whatever became of the
+-- first request's launch, sent again with its key it is seen to, and its events stand in the log once. The caller holds
+-- the session's lock.
 create function private.replay_input(session public.agent_sessions, of_key text, limit_seconds integer) returns jsonb
   language plpgsql set search_path = ''
 as $$
@@ -187,13 +187,7 @@ declare
   told jsonb := (select k.answer from public.idempotency_keys k where k.owner = session.owner and k.key = of_key);
   again uuid;
 begin
-  if exists (
-    select from public.agent_runs r
-    where r.id = (told ->> 'run_id')::uuid and (told ->> 'admitted')::boolean
-      and r.status = 'failed' and r.started_at is null
-  ) then
-    again := private.admit_waiting(session, replay_input.limit_seconds);
-  end if;
+  again := private.admit_waiting(session, replay_input.limit_seconds);
   if again is null then
     return told || '{"admitted": false}';
   end if;

@@ -170,12 +170,12 @@ async def test_words_are_shown_while_they_are_written(stack: Stack, owner: Perso
         async with asyncio.timeout(60):
             for number in itertools.count():
                 id = f"sevt_msg_{number}_0"
-                await actor.preview(start(id), delta(id, f"Story {number}: once"))
+                await actor.preview(start(id), delta(id, f"Story {number}: once upon "))
                 await screen.changed(0.5)
                 if f"Story {number}: once" in screen.screen:
                     break
-        await actor.preview(delta(id, " upon a time"))
-        await screen.until(f"Story {number}: once upon a time")
+        await actor.preview(delta(id, "a time, "))
+        await screen.until(f"Story {number}: once upon a time,")
         story = f"Story {number}: once upon a time, and that is all."
         await actor.append("agent.message", id=id, content=[{"type": "text", "text": story}])
         await screen.until(story)

@@ -127,8 +127,8 @@ def test_closed_but_for_what_is_listed() -> None:
     assert network["rules"] == {"a.test": [{"transform": {"headers": {"X": "y"}}}]}
 
 
-def test_an_unrestricted_environment_is_open(configured: Settings) -> None:
-    """Nothing is denied, and the credentials are added all the same."""
-    found = of_conversation(configured, TOKEN, session({"type": "unrestricted"}), {})
-    assert found.as_network() == {"rules": Egress((), found.headers).as_network()["rules"]}
-    assert "supabase.test" in found.headers
+def test_no_environment_is_open(configured: Settings) -> None:
+    """Not even one that was written past the endpoints, which refuse it."""
+    found = of_conversation(configured, TOKEN, session({"type": "unrestricted", "allowed_hosts": ["a.test"]}), {})
+    assert "a.test" in found.allow
+    assert found.as_network()["deny_out"](type("Context", (), {"all_traffic": "0.0.0.0/0"})) == ["0.0.0.0/0"]

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from functions import bundle
-from functions.errors import Conflict, ModelNotConfigured, StoreUnavailable
+from functions.errors import Conflict, ModelNotConfigured, SandboxUnavailable, StoreUnavailable
 from functions.events import Posted, posted
 from functions.identity import Caller, RunTokens
 from functions.launch import Launcher
@@ -25,6 +25,11 @@ HELLO = posted([{"type": "user.message", "content": [{"type": "text", "text": "h
 INTERRUPT = posted([{"type": "user.interrupt"}])
 CALLER = Caller(uuid4(), "the.users.token")
 SESSION = uuid4()
+# A session as the call that admits a run answers it.
+FACTS: Json = {
+    "id": str(SESSION), "resources": [], "sandbox_id": None, "had_sandbox": False, "environment": {}, "taken_seq": 0,
+    "agent": {"id": "default"}, "has_transcript": False, "lost_after_seq": None, "budget_microusd": None,
+}  # fmt: skip
 
 
 class Supabase:
@@ -115,17 +120,29 @@ async def test_a_message_is_one_call_as_the_caller(turns: Open, with_key: Settin
     }
 
 
-async def test_a_repeat_neither_launches_nor_rings(turns: Open, with_key: Settings) -> None:
+async def test_a_repeat_of_what_is_over_neither_launches_nor_rings(turns: Open, with_key: Settings) -> None:
     """The first request did what was to be done."""
-    live = {"id": str(uuid4()), "sandbox_id": "gone", "session_id": str(SESSION), "epoch": 1}
-    supabase = Supabase(send_events_v1=answered(run=live, replayed=True))
+    over = {"id": str(uuid4()), "sandbox_id": "gone", "session_id": str(SESSION), "epoch": 1, "ended_at": "2026-11-21"}
+    supabase = Supabase(send_events_v1=answered(run=over, replayed=True))
     await turns(supabase, with_key).send(message(HELLO), CALLER, Timings())
     assert supabase.functions == ["send_events_v1"]
 
 
+async def test_a_launch_that_fails_must_not_be_repeated_without_a_key(turns: Open, with_key: Settings) -> None:
+    """The message is in the log: the official SDK, which sends no keys, is told not to send it again by itself."""
+    run = {"id": str(uuid4()), "session_id": str(SESSION), "epoch": 1, "limit_seconds": 60, "kind": "claude"}
+    told = answered(run=run, admitted=True, session=FACTS)
+    for key, header in ((None, "false"), ("a-key", None)):
+        supabase = Supabase(send_events_v1=told, fail_launch_v1={"ended_at": "2026-11-21"})
+        with pytest.raises(SandboxUnavailable) as refused:
+            await turns(supabase, with_key).send(message(HELLO, idempotency_key=key), CALLER, Timings())
+        assert refused.value.headers.get("x-should-retry") == header
+        assert refused.value.headers["Retry-After"]
+
+
 async def test_a_run_without_a_sandbox_is_not_rung(turns: Open, with_key: Settings) -> None:
     """It is being launched by another request, and reads the log when it begins."""
-    live = {"id": str(uuid4()), "sandbox_id": None, "session_id": str(SESSION), "epoch": 1}
+    live = {"id": str(uuid4()), "sandbox_id": None, "session_id": str(SESSION), "epoch": 1, "ended_at": None}
     supabase = Supabase(send_events_v1=answered(run=live))
     await turns(supabase, with_key).send(message(HELLO), CALLER, Timings())
     assert supabase.functions == ["send_events_v1"]
@@ -133,7 +150,7 @@ async def test_a_run_without_a_sandbox_is_not_rung(turns: Open, with_key: Settin
 
 async def test_a_ring_that_fails_is_no_failure(turns: Open, with_key: Settings) -> None:
     """E2B is away: the message is in the log, and the runner finds it with its next heartbeat."""
-    live = {"id": str(uuid4()), "sandbox_id": "sandbox", "session_id": str(SESSION), "epoch": 1}
+    live = {"id": str(uuid4()), "sandbox_id": "sandbox", "session_id": str(SESSION), "epoch": 1, "ended_at": None}
     supabase = Supabase(send_events_v1=answered(run=live))
     answer = await turns(supabase, with_key).send(message(INTERRUPT), CALLER, Timings())
     assert answer["run"] == live

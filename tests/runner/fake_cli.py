@@ -81,7 +81,7 @@ def hang() -> None:
 def turn(cli: Cli, text: str) -> None:
     """Answer a prompt in the way that was asked for."""
     cli.say(f"you said {text}")
-    if cli.way in ("no_result", "deaf"):
+    if cli.way in ("no_result", "deaf") or (cli.way == "deaf_later" and cli.count > 1):
         return  # the main loop goes on reading, and answers interrupts if it hears them
     if cli.way == "die":
         sys.stderr.write("the fake has died of something\n")
@@ -115,6 +115,8 @@ def before_result(cli: Cli) -> None:
             "content": [{"type": "text", "text": "a sentence that was cut in two"}]}})  # fmt: skip
         event = json.dumps({"type": "rate_limit_event", "rate_limit_info": {"status": "allowed"}, **SESSION})
         raw(half[:150] + event + "\n" + half[150:] + "\n")
+    elif cli.way == "arguments":
+        cli.say(" ".join(sys.argv[1:]))
     elif cli.way == "environment":
         cli.say(" ".join(sorted(f"{name}={value}" for name, value in os.environ.items())))
 
@@ -128,6 +130,9 @@ def after_result(cli: Cli) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         hang()
+    elif cli.way == "holds_output":
+        subprocess.Popen(["setsid", "sleep", "1000"], stdin=subprocess.DEVNULL)
+        os._exit(0)
     elif cli.way == "grandchildren":
         subprocess.Popen(["setsid", "sleep", "1000"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
@@ -147,7 +152,7 @@ def answered(cli: Cli, message: dict[str, Any]) -> None:
 def control(cli: Cli, message: dict[str, Any]) -> None:
     """initialize and interrupt."""
     subtype, request_id = message["request"]["subtype"], message["request_id"]
-    if subtype == "interrupt" and cli.way == "deaf":
+    if subtype == "interrupt" and cli.way.startswith("deaf"):
         return
     response = {"subtype": "success", "request_id": request_id, "response": {}}
     cli.write({"type": "control_response", "response": response})

@@ -1,13 +1,14 @@
 """The log's wire for a conversation: besides the run functions, what a run token may do for its session.
 
 It keeps the contract of take_input_v1, preview_v1, the transcript's and the files' functions and read_attachment_v1, in
-memory, for one session. It has no limits on size but that of one transcript batch, and broadcasts nothing: previews are
-kept for the test to look at.
+memory, for one session. It has no limits on size but those of one page of input and one transcript batch, and
+broadcasts nothing: previews are kept for the test to look at. A transcript entry that jsonb would not take is refused.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,18 @@ from tests.runner.log_server import Call, LogServer, Refusal
 
 TRANSCRIPT_BYTES = 8 * 1024 * 1024
 PAGE = 3
+INPUT_EVENTS, INPUT_BYTES = 100, 1 << 20
+
+
+def readable(value: Any) -> bool:
+    """Whether jsonb takes it."""
+    if isinstance(value, str):
+        return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(readable(part) for pair in value.items() for part in pair)
+    return all(map(readable, value)) if isinstance(value, list) else True
 
 
 class SessionLog(LogServer):
@@ -28,6 +41,7 @@ class SessionLog(LogServer):
         self.transcripts: dict[str, list[dict[str, Any]]] = {}
         self.files: dict[str, Any] | None = None
         self.attachments: dict[str, dict[str, Any]] = {}
+        self.sour: Callable[[Any], bool] = lambda _entry: False
         # What happens just before the first call of a function.
         self.before: dict[str, Callable[[], object]] = {}
 
@@ -86,9 +100,16 @@ class SessionLog(LogServer):
             raise Refusal(409, "input_pending", "a message waits")
 
     def _take(self, body: dict[str, Any]) -> dict[str, Any]:
-        events = [event for event in self.inputs if event["seq"] > body["after"]][:100]
-        self.taken_seq = max([self.taken_seq, *(event["seq"] for event in events)])
-        return {"events": events, "last_seq": self.input_seq}
+        events: list[dict[str, Any]] = []
+        size = 0
+        for event in [event for event in self.inputs if event["seq"] > body["after"]][:INPUT_EVENTS]:
+            size += len(json.dumps(event["data"]))
+            if events and size > INPUT_BYTES:
+                break
+            events.append(event)
+        last = max([body["after"], *(event["seq"] for event in events)])
+        self.taken_seq = max(self.taken_seq, last if events else 0)
+        return {"events": events, "last_seq": last}
 
     def _preview(self, body: dict[str, Any]) -> dict[str, Any]:
         self.previews += body["previews"]
@@ -97,6 +118,8 @@ class SessionLog(LogServer):
     def _keep(self, body: dict[str, Any]) -> dict[str, Any]:
         if len(json.dumps(body["entries"])) > TRANSCRIPT_BYTES:
             raise Refusal(413, "too_large")
+        if not all(isinstance(entry, dict) and readable(entry) and not self.sour(entry) for entry in body["entries"]):
+            raise Refusal(400, "unsupported Unicode escape sequence")
         kept = self.transcripts.setdefault(body["subpath"], [])
         known = {entry["uuid"] for entry in kept if "uuid" in entry}
         fresh = [entry for entry in body["entries"] if entry.get("uuid") not in known]

@@ -1,31 +1,30 @@
-"""The driver's parts one by one: stdin, the user's messages, files, transcripts, repositories, custom tools."""
+"""The driver's parts one by one: stdin, the user's messages, files, custom tools."""
 
 from __future__ import annotations
 
 import base64
-import functools
-import http.server
 import json
 import os
 import shlex
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox_scripts.drivers.claude import files, memory, repository
+from sandbox_scripts.drivers.claude import files
 from sandbox_scripts.drivers.claude.custom import CustomTools
 from sandbox_scripts.drivers.claude.input import Inbox, message_uuid, prompt
 from sandbox_scripts.drivers.claude.memo import Memo
 from sandbox_scripts.drivers.claude.record import Record
 from sandbox_scripts.drivers.claude.stdin import FEED, Stdin
+from sandbox_scripts.errors import Unavailable
 from sandbox_scripts.job import Job
 from sandbox_scripts.log import Functions
 from sandbox_scripts.spool import Spool
 from tests.runner.conftest import until
+from tests.runner.log_server import Fault, slow
 from tests.runner.session_server import SessionLog
 from tests.runner.talk import Talk
 
@@ -122,6 +121,23 @@ def test_the_inbox_takes_each_event_once(session_log: SessionLog, functions: Fun
     assert session_log.taken_seq == later
 
 
+def test_large_messages_come_in_pages_of_few(session_log: SessionLog, functions: Functions) -> None:
+    """A page that is not full is not the last one: it may have ended for its bytes."""
+    seqs = [session_log.message("x" * 600_000) for _ in range(4)]
+    assert [event["seq"] for event in Inbox(functions, 0).take()] == seqs
+    assert session_log.taken_seq == seqs[-1]
+
+
+def test_what_was_taken_before_the_log_went_away_comes_again(session_log: SessionLog, functions: Functions) -> None:
+    """The second page fails: the first is not lost with it."""
+    seqs = [session_log.message("x" * 600_000) for _ in range(2)]
+    inbox = Inbox(functions, 0)
+    session_log.fault("take_input_v1", slow(0), Fault(503))
+    with pytest.raises(Unavailable):
+        inbox.take()
+    assert [event["seq"] for event in inbox.take()] == seqs
+
+
 BLOCKS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"type": "text", "text": "hi"}, {"type": "text", "text": "hi"}),
     (
@@ -179,18 +195,46 @@ def test_files_go_out_and_come_back(session_log: SessionLog, functions: Function
 
 
 def test_files_that_were_never_saved_are_lost(functions: Functions, tmp_path: Path) -> None:
-    """And that is told."""
-    assert files.bring_back(functions, str(tmp_path)) == (
-        "sandbox.files_lost",
-        {"reason": "nothing was saved"},
-    )
+    """And that is told; there is nothing that saving would destroy."""
+    kind, told = files.bring_back(functions, str(tmp_path))
+    assert (kind, told) == ("sandbox.files_lost", {"reason": files.NOTHING_SAVED})
+    assert not files.left_behind(kind, told)
 
 
-def test_an_archive_that_is_damaged_is_lost(session_log: SessionLog, functions: Functions, tmp_path: Path) -> None:
-    """It does not end the run."""
-    session_log.files = {"archive": base64.b64encode(b"no tar").decode(), "files": 1, "bytes": 1, "saved_at": "x"}
-    kind, _ = files.bring_back(functions, str(tmp_path))
+@pytest.mark.parametrize("damage", ["no tar", "cut off", "overwritten", "no base64", "empty"])
+def test_an_archive_that_is_damaged_is_lost(
+    session_log: SessionLog, functions: Functions, tmp_path: Path, damage: str
+) -> None:
+    """It does not end the run, and is not to be overwritten."""
+    (tmp_path / "noise").write_bytes(os.urandom(200_000))
+    whole = files.pack(str(tmp_path)).archive
+    middle = len(whole) // 2
+    damaged = {
+        "no tar": b"no tar",
+        "cut off": whole[:middle],
+        "overwritten": whole[:middle] + b"\xff" * 5000 + whole[middle + 5000 :],
+        "empty": b"",
+    }
+    archive = base64.b64encode(damaged[damage]).decode() if damage in damaged else "="
+    session_log.files = {"archive": archive, "files": 1, "bytes": 1, "saved_at": "x"}
+    kind, told = files.bring_back(functions, str(tmp_path / "back"))
     assert kind == "sandbox.files_lost"
+    assert files.left_behind(kind, told)
+
+
+def test_files_are_asked_for_again_when_the_log_is_away(
+    session_log: SessionLog, functions: Functions, tmp_path: Path
+) -> None:
+    """One answer that did not come says nothing about what is kept."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_text("x")
+    files.save(functions, str(tmp_path / "tree"))
+    session_log.fault("load_files_v1", Fault(503))
+    with pytest.raises(Unavailable):
+        files.bring_back(functions, str(tmp_path / "back"))
+    kind, told = files.bring_back(functions, str(tmp_path / "back"))
+    assert kind == "sandbox.files_restored"
+    assert not files.left_behind(kind, told)
 
 
 def test_a_tree_that_is_too_large_is_refused(tmp_path: Path) -> None:
@@ -198,38 +242,6 @@ def test_a_tree_that_is_too_large_is_refused(tmp_path: Path) -> None:
     (tmp_path / "noise").write_bytes(os.urandom(files.ARCHIVE_BYTES + 1000))
     with pytest.raises(files.TooLarge):
         files.pack(str(tmp_path))
-
-
-async def test_a_transcript_goes_out_and_comes_back(
-    session_log: SessionLog, functions: Functions, job: Job, tmp_path: Path
-) -> None:
-    """In order, sub-agents and their metadata beside it; a subpath that leads out is not followed."""
-    mirror = memory.Mirror(job)
-    entries = [{"uuid": str(n), "type": "user", "n": n} for n in range(8)]
-    await mirror.append({}, entries[:5])
-    await mirror.append({}, entries[3:])
-    await mirror.append({"subpath": "subagents/agent-1"}, [{"type": "agent_metadata", "a": 1}, {"uuid": "s", "n": 9}])
-    assert mirror.close(20)
-    session_log.transcripts["../../evil"] = [{"uuid": "e"}]
-    project = str(tmp_path / "projects/p")
-    assert memory.restore(functions, "session", project)
-    lines = (tmp_path / "projects/p/session.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == entries
-    agent_file = tmp_path / "projects/p/session/subagents/agent-1"
-    assert json.loads(agent_file.with_suffix(".jsonl").read_text()) == {"uuid": "s", "n": 9}
-    assert json.loads(agent_file.with_suffix(".meta.json").read_text()) == {"a": 1}
-    assert not list(tmp_path.rglob("evil*"))
-
-
-async def test_an_entry_that_is_too_large_keeps_its_place(session_log: SessionLog, job: Job) -> None:
-    """The chain of uuids stays whole; its content is left out."""
-    mirror = memory.Mirror(job)
-    huge = {"uuid": "b", "parentUuid": "a", "message": {"role": "user", "content": "x" * 9_000_000}}
-    await mirror.append({}, [{"uuid": "a"}, huge, {"uuid": "c", "parentUuid": "b"}])
-    assert mirror.close(30)
-    kept = session_log.transcripts[""]
-    assert [entry["uuid"] for entry in kept] == ["a", "b", "c"]
-    assert kept[1]["message"]["content"] == memory.TOO_LARGE
 
 
 async def test_custom_tools_speak_mcp() -> None:
@@ -255,64 +267,3 @@ async def test_custom_tools_speak_mcp() -> None:
     assert (await reply("ping"))["result"] == {}
     silent = await tools.answer({"message": {"jsonrpc": "2.0", "method": "notifications/initialized"}})
     assert "id" not in silent["mcp_response"]
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Iterator[str]:
-    """The URL of a repository that is served over http, as files."""
-    source = tmp_path / "source"
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(source)]
-    source.mkdir()
-    (source / "file").write_text("x")
-    for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "one"], ["update-server-info"]):
-        subprocess.run([*git, *arguments], check=True)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(source))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/.git"
-    server.shutdown()
-    server.server_close()
-
-
-def test_repositories_are_cloned_once_and_failures_are_told(remote: str, tmp_path: Path) -> None:
-    """Each with its event; the session goes on without the one that failed."""
-    record = Record(Spool(str(tmp_path / "spool")), "0123456789")
-    there, gone, branch = (str(tmp_path / name) for name in ("there", "gone", "branch"))
-    wanted: list[dict[str, Any]] = [
-        {"url": remote, "mount_path": there, "checkout": {"type": "branch", "name": "main"}},
-        {"url": remote.replace(".git", "nowhere"), "mount_path": gone, "checkout": None},
-        {"url": remote, "mount_path": branch, "checkout": {"type": "branch", "name": "nope"}},
-    ]
-    repository.clone_all(wanted, record)
-    repository.clone_all(wanted[:1], record)
-    events = [(event["type"], event["data"]) for event in Spool(str(tmp_path / "spool")).events()]
-    assert [kind for kind, _ in events] == ["sandbox.repository_cloned", "session.error", "session.error"]
-    errors = [data["error"] for _, data in events[1:]]
-    assert [error["type"] for error in errors] == ["repository_not_found_error", "repository_checkout_error"]
-    assert {error["retry_status"]["type"] for error in errors} == {"retrying"}
-    assert Path(there, "file").read_text() == "x"
-
-
-@pytest.mark.parametrize("url", ["ext::sh -c touch% /tmp/x", "file:///etc", "--upload-pack=touch /tmp/x"])
-def test_a_url_that_would_run_something_is_refused(url: str, tmp_path: Path) -> None:
-    """Only http and https are spoken."""
-    with pytest.raises(repository.GitFailed):
-        repository.clone(url, str(tmp_path / "place"), {})
-
-
-@pytest.mark.parametrize(
-    ("said", "kind"),
-    [
-        (
-            "fatal: could not read Username for 'https://x'",
-            "repository_authentication_error",
-        ),
-        ("fatal: unable to access 'https://x/': The requested URL returned error: 403", "repository_forbidden_error"),
-        ("fatal: repository 'https://x/' not found", "repository_not_found_error"),
-        ("fatal: Remote branch nope not found in upstream origin", "repository_checkout_error"),
-        ("fatal: the disk is full", "repository_clone_error"),
-    ],
-)
-def test_what_git_says_has_a_type(said: str, kind: str) -> None:
-    """As the SDK names them."""
-    assert repository._meaning(said, "repository_clone_error") == kind

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import urllib.parse
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox_scripts import redact
 from sandbox_scripts.redact import KINDS, Redactor, literal_forms, redact_text
 
 # Put together here, so that no scanner takes this file for a leak.
@@ -173,3 +176,55 @@ def test_short_values_are_not_redacted() -> None:
 def test_a_value_that_ends_with_its_own_beginning_is_not_cut() -> None:
     """`abcab` at the border: its last two letters could begin another one, so it waits whole."""
     assert streamed(b"x abcab y", [7], literal_forms(["abcab"])) == b"x [redacted:value] y"
+
+
+class Counted:
+    """A pattern that counts the bytes it looks at, at least."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self.pattern, self.bytes, self.calls = pattern, 0, 0
+
+    def __getattr__(self, name: str) -> Any:
+        def method(data: bytes, start: int = 0, end: int | None = None) -> Any:
+            end = len(data) if end is None else end
+            found = getattr(self.pattern, name)(data, start, end)
+            self.bytes += (found.end() if isinstance(found, re.Match) else end) - start
+            self.calls += 1
+            return found
+
+        return method
+
+
+BEGIN, END = (b"-----%b RSA " % word + b"PRIVATE KEY-----\n" for word in (b"BEGIN", b"END"))
+
+
+@pytest.mark.parametrize("between", [b"", b"MIIE\n", b'"', b"-----END CERTIFICATE-----"])
+@pytest.mark.parametrize("last", [b'"', b"", END, END + b'"'])
+def test_many_beginnings_of_keys_cost_no_more_than_their_bytes(
+    monkeypatch: pytest.MonkeyPatch, between: bytes, last: bytes
+) -> None:
+    """Not each beginning looks through all that follows it."""
+    raw = (BEGIN + between) * 3000 + last
+    counted = [Counted(value) for name, value in vars(redact).items() if name.startswith("_PEM_")
+               and isinstance(value, re.Pattern)]  # fmt: skip
+    for name, value in list(vars(redact).items()):
+        for count in counted:
+            if value is count.pattern:
+                monkeypatch.setattr(redact, name, count)
+    Redactor([]).cut(raw)
+    Redactor([]).cut(raw, force=True)
+    assert 0 < sum(count.bytes for count in counted) <= 20 * len(raw)
+
+
+def test_blocks_begin_and_end_as_they_stand() -> None:
+    """From the first beginning to the first end after it; what is cut by another character is none."""
+    key, other = b"MIIE" * 9, b"MIIF" * 9
+    raw = (
+        BEGIN + key + END + b"text" + BEGIN + b'"' + BEGIN + other + BEGIN + key + END + END + b"x" + BEGIN + key + b"'"
+    )
+    shown = b"[redacted:private_key]"
+    end, begin = END[-1:], BEGIN
+    wanted = shown + end + b"text" + begin + b'"' + shown + end + END + b"x" + begin + key + b"'"
+    assert Redactor([]).cut(raw, end=True).text == wanted
+    for cut in range(len(raw)):
+        assert streamed(raw, [cut], []) == wanted, cut

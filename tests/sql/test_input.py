@@ -256,9 +256,15 @@ def test_a_failed_launch_is_tried_again_under_its_key(rest: Connection, admin: C
 
 
 def test_a_turn_that_failed_at_work_is_not_tried_again(rest: Connection, admin: Connection, owner: Person) -> None:
-    """Once the runner has started, a replay only tells what came of it."""
+    """Once a runner has taken the message, a replay only tells what came of it; before, it gets another run."""
     first = create(rest, owner, message(), idempotency_key="k")
-    turn = turn_of(first, owner)
+    lost = turn_of(first, owner)
+    say(rest, lost.runner, 1, "session.error", error={"type": "x"})
+    lost.runner.call(rest, "finish_run_v1", status="failed", last_n=1)
+    second = create(rest, owner, message(), idempotency_key="k")
+    assert second["admitted"] is True
+    turn = turn_of(second, owner)
+    take(rest, turn)
     say(rest, turn.runner, 1, "session.error", error={"type": "x"})
     turn.runner.call(rest, "finish_run_v1", status="failed", last_n=1)
     again = create(rest, owner, message(), idempotency_key="k")

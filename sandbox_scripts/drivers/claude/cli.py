@@ -62,14 +62,18 @@ def config_directory() -> str:
     return os.path.expanduser("~/.sandstream/claude")
 
 
-def invocation(job: Job, agent: Agent, cli: str, directory: str, resumes: bool) -> Invocation:
-    """How to start the CLI with `directory` for its files. Raise OSError."""
-    arguments = [cli, *_arguments(job, agent, directory), f"--{'resume' if resumes else 'session-id'}={job.session_id}"]
+def invocation(
+    job: Job, agent: Agent, cli: str, directory: str, resumes: bool, budget_microusd: int | None = None
+) -> Invocation:
+    """How to start the CLI with `directory` for its files; the budget is this process's own. Raise OSError."""
+    arguments = [cli, *_arguments(agent, directory), f"--{'resume' if resumes else 'session-id'}={job.session_id}"]
+    if budget_microusd is not None:
+        arguments += ["--max-budget-usd", f"{budget_microusd / MICROUSD:.6f}"]
     command = FEED.format(directory=shlex.quote(directory), command=shlex.join(arguments))
     return Invocation(command, _environment(job))
 
 
-def _arguments(job: Job, agent: Agent, directory: str) -> list[str]:
+def _arguments(agent: Agent, directory: str) -> list[str]:
     settings = _file(directory, "settings.json", json.dumps(agent.settings()))
     servers = _file(directory, "mcp.json", json.dumps(agent.mcp_config()))
     return [
@@ -78,19 +82,16 @@ def _arguments(job: Job, agent: Agent, directory: str) -> list[str]:
         *("--setting-sources=", "--strict-mcp-config", "--disable-slash-commands"),
         *("--model", agent.model, "--tools", ",".join(agent.offered())),
         *("--settings", settings, "--mcp-config", servers),
-        *_optional(job, agent, directory),
+        *_optional(agent, directory),
     ]
 
 
-def _optional(job: Job, agent: Agent, directory: str) -> list[str]:
+def _optional(agent: Agent, directory: str) -> list[str]:
     arguments = []
     if agent.effort:
         arguments += ["--effort", agent.effort]
     if agent.system:
         arguments += ["--append-system-prompt-file", _file(directory, "system.txt", agent.system)]
-    budget = job.input.get("budget_microusd")
-    if budget is not None:
-        arguments += ["--max-budget-usd", f"{max(0, int(budget)) / MICROUSD:.6f}"]
     return arguments
 
 

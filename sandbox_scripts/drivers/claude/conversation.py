@@ -22,6 +22,7 @@ from .cli import config_directory
 from .custom import CustomTools
 from .departure import Departure
 from .input import prompt
+from .lines import Line
 from .live import Live
 from .memory import Mirror
 from .questions import Questions
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.02
 LISTEN_AGAIN_SECONDS = 0.5
 MIRROR_SECONDS = 30.0
-OUTPUT_SECONDS = 10.0
+OUTPUT_SECONDS = 5.0
+LAST_SECONDS = 60.0
 TEXT_CHARS = 2000
 NOT_CONFIRMED = "Nobody confirmed this in time."
 DENIED = "The user denied this."
@@ -59,15 +61,19 @@ class End:
         self.status, self.how, self.error = status, how, error
         self.stop_reason = stop_reason or {"type": END_TURN}
 
+    def noted(self) -> list[Any]:
+        """As the memo keeps it; End(*noted) is the same again."""
+        return [self.status, self.how, self.stop_reason, self.error]
 
-def hold(desk: Desk, launch: Launch, events: list[dict[str, Any]]) -> bool:
+
+def hold(desk: Desk, launch: Launch, events: list[dict[str, Any]]) -> None:
     """From the first prompt, or the place where a runner before stopped, to the end of the process.
 
-    The end is then in the desk's memo; true when a message waits that this process did not live to hear. Raise OSError
-    and what cuts the run off (RunnerError); the process is gone then too.
+    The end is then in the desk's memo. Raise OSError and what cuts the run off (RunnerError); the process is gone then
+    too.
     """
     logging.getLogger("claude_agent_sdk").addHandler(logging.NullHandler())  # what matters of it is told in the log
-    return asyncio.run(Conversation(desk, launch, events).hold())
+    asyncio.run(Conversation(desk, launch, events).hold())
 
 
 class Conversation:
@@ -80,7 +86,9 @@ class Conversation:
         self._mirror, self._live = Mirror(desk.job), Live(desk.job)
         self._dogs = Watchdogs(desk.limits, desk.memo, self._process)
         self._tap = Tap(desk, launch, self._live, self._dogs.hear)
-        self._questions = Questions(desk.record, desk.memo, desk.limits.confirmation, self._tap.open_uses)
+        self._questions = Questions(
+            desk.record, desk.memo, desk.limits.confirmation, self._tap.open_uses, self._is_late
+        )
         self._output = Output(self._process.path("stdout"), desk.limits.line_bytes, lambda: not self._process.running())
         self._prompts = sum(message.get("type") == "user" for message in self._stdin.sent())
         self._unheard = events
@@ -89,8 +97,11 @@ class Conversation:
         self._interrupted_at: float | None = None
         self._listening: asyncio.Task[list[dict[str, Any]]] | None = None
         self._listen_at = 0.0
+        self._preparing: asyncio.Task[dict[str, Any]] | None = None
+        self._prepared_seq = 0
+        self._ended_at: float | None = None
 
-    async def hold(self) -> bool:
+    async def hold(self) -> None:
         """See hold()."""
         if not self._attaches:
             self._memo.begin_turn()
@@ -98,8 +109,8 @@ class Conversation:
         self._connected = asyncio.Event()
         self._reading = asyncio.ensure_future(self._read())
         try:
-            await self._leave(await self._converse())
-            return bool(self._queue) and not self._memo.hopeless
+            ending = self._memo.ending
+            await self._leave(End(*ending) if ending else await self._converse())
         except BaseException:
             Stop.running(self._process, self._desk.job.grace_seconds).finish(POLL_SECONDS)
             raise
@@ -128,6 +139,8 @@ class Conversation:
                     pass
         async for line in self._output.lines():
             self._tap.take(line)
+            if isinstance(line, Line) and line.value.get("type") == "transcript_mirror":
+                self._mirror.mirror(line.value)
 
     async def _converse(self) -> End:
         while True:
@@ -153,15 +166,16 @@ class Conversation:
         self._listen()
         if self._process.ended():
             self._stdin.end()  # the feeder would wait for ever, and hold the streams open
-            return self._gone() if self._reading.done() else None
+            return self._gone() if self._reading.done() or self._long_ended() else None
         bite = self._dogs.look_at_line(self._output.reader.overlong)
         if bite is not None:
             return self._bitten(bite)
-        if not self._tap.replayed(self._output.reader.offset) or not (self._connected.is_set() or self._memo.closing):
+        if not self._tap.replayed(self._output.taken) or not (self._connected.is_set() or self._memo.closing):
             return self._bitten(self._dogs.look_at_start())
         self._hear()
         self._questions.tick()
         if self._turning():
+            self._interrupt_again()
             busy, waiting = bool(self._tap.fold.running_tools), self._questions.waiting()
             return self._overdue_interrupt() or self._bitten(self._dogs.look(busy, waiting))
         self._interrupted_at = None
@@ -174,6 +188,11 @@ class Conversation:
     def _turning(self) -> bool:
         """Whether a prompt has no result yet."""
         return bool(self._prompts > self._tap.fold.results)
+
+    def _long_ended(self) -> bool:
+        """The CLI is gone, and something that it left behind keeps its output open."""
+        self._ended_at = self._ended_at or time.monotonic()
+        return time.monotonic() >= self._ended_at + OUTPUT_SECONDS
 
     def _gone(self) -> End:
         """The CLI has exited by itself."""
@@ -234,6 +253,8 @@ class Conversation:
 
     def _hear(self) -> None:
         """Act on what the user said, in the order of the log."""
+        if not self._unheard:
+            return
         events, self._unheard = self._unheard, []
         self._queue += self._desk.unsaid(events)
         for event in events:
@@ -248,11 +269,23 @@ class Conversation:
             return
         self._memo.interrupt_seq = seq
         if self._turning():
-            self._interrupted_at = time.monotonic()
-            self._asking_to_stop = asyncio.ensure_future(self._ask_to_stop())
+            self._stop_turn()
         elif self._queue and int(self._queue[0]["seq"]) < seq:
             self._memo.skipped.append(int(self._queue.pop(0)["seq"]))
         self._memo.save()
+
+    def _interrupt_again(self) -> None:
+        """A runner before this one heard the interrupt, and may not have lived to pass it on."""
+        if self._attaches and self._interrupted_at is None and self._memo.interrupt_seq > self._memo.turn_seq:
+            self._stop_turn()
+
+    def _stop_turn(self) -> None:
+        self._interrupted_at = time.monotonic()
+        self._asking_to_stop = asyncio.ensure_future(self._ask_to_stop())
+
+    def _is_late(self) -> bool:
+        """What is denied now leaves Claude a moment to say so, before the run times out."""
+        return self._desk.control.left() < min(LAST_SECONDS, self._desk.job.limit_seconds / 10)
 
     async def _ask_to_stop(self) -> None:
         with contextlib.suppress(Exception):  # whatever it answers, the clock of the interrupt decides
@@ -265,17 +298,28 @@ class Conversation:
         return End(CANCELLED, HURRY)
 
     async def _speak(self) -> None:
-        """The next message becomes the next turn."""
-        if self._prompts > self._saved:
-            self._saved = self._prompts
-            await asyncio.to_thread(self._desk.save_files)
-        event = self._queue.pop(0)
-        recalled = () if self._prompts or self._memo.launch > 1 else self._memo.recalled
-        message = await asyncio.to_thread(prompt, event, self._desk.job.session_id, self._desk.inbox, recalled)
-        self._memo.begin_turn()
+        """The next message becomes the next turn, once it is prepared; meanwhile it may be interrupted."""
+        event = self._queue[0]
+        if self._preparing is None:
+            self._prepared_seq = int(event["seq"])
+            self._preparing = asyncio.ensure_future(self._prepare(event))
+        if not self._preparing.done():
+            return
+        message, self._preparing = self._preparing.result(), None
+        if self._prepared_seq != int(event["seq"]):
+            return  # that one was taken back
+        self._queue.pop(0)
+        self._memo.begin_turn(self._prepared_seq)
         self._dogs.heard()
         await self._client.query(_once(message))
         self._prompts += 1
+
+    async def _prepare(self, event: dict[str, Any]) -> dict[str, Any]:
+        if self._prompts > self._saved:
+            self._saved = self._prompts
+            await asyncio.to_thread(self._desk.save_files)
+        recalled = () if self._prompts or self._memo.launch > 1 else self._memo.recalled
+        return await asyncio.to_thread(prompt, event, self._desk.job.session_id, self._desk.attachments, recalled)
 
     async def _may_use(
         self, tool: str, _input: dict[str, Any], context: ToolPermissionContext
@@ -294,7 +338,7 @@ class Conversation:
     async def _leave(self, end: End) -> None:
         """End the process as `end` says, keep what is to be kept, and write the end down. Raise OSError."""
         departure = Departure(self._process, self._stdin, self._record, self._desk.job.grace_seconds)
-        self._memo.close_input()
+        self._memo.close_input(end.noted())
         self._questions.drop()
         if end.how == ASK:
             await departure.ask(self._limits.exit)
@@ -304,14 +348,21 @@ class Conversation:
         self._tap.show()
         self._tap.close()
         self._questions.tick()
-        await asyncio.to_thread(self._mirror.close, MIRROR_SECONDS)
+        if self._preparing is not None:
+            await asyncio.wait([self._preparing])  # it uses what saving uses
+        await self._client.disconnect()  # which hands the rest of the transcript over
+        await self._keep_transcript()
         await asyncio.to_thread(self._desk.save_files)
         self._write_down(end)
+
+    async def _keep_transcript(self) -> None:
+        if not await asyncio.to_thread(self._mirror.close, MIRROR_SECONDS):
+            self._record.say("session.transcript_not_saved", {"reason": "the log did not take it in time"})
 
     def _write_down(self, end: End) -> None:
         fold, memo = self._tap.fold, self._memo
         outcome = fold.outcome
-        cost = memo.cost_microusd + (outcome.cost_microusd if outcome else 0)
+        cost = memo.cost_microusd + fold.cost_microusd
         turns = memo.turns + fold.results
         text = outcome.text[-TEXT_CHARS:] if outcome else ""
         result = {"stop_reason": end.stop_reason, "turns": turns, "cost_microusd": cost, "text": text}
@@ -320,7 +371,8 @@ class Conversation:
 
     async def _close(self) -> None:
         self._reading.cancel()
-        await asyncio.wait([self._reading])
+        busy = [task for task in (self._reading, self._listening, self._preparing) if task is not None]
+        await asyncio.gather(*busy, return_exceptions=True)
         await self._client.disconnect()
         self._mirror.close(0)
         self._live.close()

@@ -7,7 +7,7 @@ import os
 import time
 
 from ...control import TIMED_OUT
-from ...errors import JobInvalid, Unavailable
+from ...errors import CallFailed, JobInvalid, Unavailable
 from ...job import Ending
 from ...log import Functions
 from ...prctl import adopt_orphans, conceal
@@ -42,7 +42,7 @@ def drive(run: Run) -> Ending:
     try:
         return desk.work()
     finally:
-        desk.functions.close()
+        desk.close()
 
 
 class Launch:
@@ -71,7 +71,10 @@ class Desk:
         self.record = Record(run.spool, job.run_id)
         self.memo = Memo(job.path("claude.json"))
         self.functions = Functions(job)
-        self.inbox = Inbox(self.functions, after)
+        # Two threads may ask at once: one for news, one for attachments and files.
+        self._news = Functions(job)
+        self.inbox = Inbox(self._news, after)
+        self.attachments = Inbox(self.functions, after)
 
     def work(self) -> Ending:
         """Start the CLI as often as there is something to say to it."""
@@ -88,8 +91,12 @@ class Desk:
             sdk.load()
             from .conversation import hold  # names the SDK's classes
 
-            if not hold(self, launch, events):
-                return Ending(*(self.memo.last or ()))
+            hold(self, launch, events)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self.functions.close()
+        self._news.close()
 
     def unsaid(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The messages among them that no CLI was given yet."""
@@ -103,11 +110,13 @@ class Desk:
 
     def save_files(self) -> None:
         """Keep the working directory outside. What does not fit is told, and does no harm to the run."""
+        if self.memo.spares_files:
+            return
         try:
             files.save(self.functions, self.job.working_directory)
         except files.TooLarge as error:
             self.record.say("sandbox.files_not_saved", {"reason": str(error)})
-        except (Unavailable, OSError) as error:
+        except (CallFailed, OSError) as error:
             self.record.say("sandbox.files_not_saved", {"reason": f"{type(error).__name__}: {error}"[:200]})
 
     def directory(self, launch: int) -> str:
@@ -128,7 +137,13 @@ class Desk:
         return Ending("failed", self.result("retries_exhausted"), {"type": "template_lacks_claude", "message": message})
 
     def _done(self, events: list[dict[str, Any]]) -> bool:
-        return self.memo.hopeless or self.control.check() is not None or not self.unsaid(events)
+        cut_short = self.memo.hopeless or self.control.check() is not None
+        return cut_short or self.budget_left() == 0 or not self.unsaid(events)
+
+    def budget_left(self) -> int | None:
+        """What the next start of the CLI may cost, in millionths of a dollar; None without a limit."""
+        budget = self.job.input.get("budget_microusd")
+        return None if budget is None else max(0, int(budget) - self.memo.cost_microusd)
 
     def _untouched(self) -> Ending:
         """The end of a run in which nothing was said to Claude."""
@@ -136,11 +151,12 @@ class Desk:
         if verdict == TIMED_OUT:
             message = f"the run went over {self.job.limit_seconds:g} seconds"
             return Ending(TIMED_OUT, self.result("retries_exhausted"), {"type": "run_timed_out", "message": message})
-        return Ending(verdict or "succeeded", self.result("end_turn"))
+        reason = "budget_reached" if verdict is None and self.budget_left() == 0 else "end_turn"
+        return Ending(verdict or "succeeded", self.result(reason))
 
     def _take(self) -> list[dict[str, Any]]:
         """The user's events since the run was admitted. Waits for the log, unless the run is cut short."""
-        self.inbox = Inbox(self.functions, int(self.job.input["after_seq"]))
+        self.inbox = Inbox(self._news, int(self.job.input["after_seq"]))
         return self._insist(self.inbox.take) or []
 
     def _started(self) -> bool:
@@ -153,14 +169,20 @@ class Desk:
         os.makedirs(self.job.working_directory, exist_ok=True)
         told = map(self.record.told, ("sandbox.files_restored", "sandbox.files_lost"))
         if self.job.input.get("fresh") and not any(told):
-            self.record.say(*files.bring_back(self.functions, self.job.working_directory))
-        repository.clone_all(self.job.input.get("resources") or [], self.record)
+            self._bring_files_back()
+        repository.clone_all(self.job.input.get("resources") or [], self.record, self.control.check)
         if self.job.input.get("resume"):
             self._restore_transcript()
         if self.job.input.get("lost_after_seq") is not None:
             self.memo.recalled = self._recall(int(self.job.input["lost_after_seq"]))
         self.memo.prepared = True
         self.memo.save()
+
+    def _bring_files_back(self) -> None:
+        told = self._insist(lambda: files.bring_back(self.functions, self.job.working_directory))
+        if told is not None:
+            self.memo.spares_files = files.left_behind(*told)
+            self.record.say(*told)
 
     def _restore_transcript(self) -> None:
         config = cli.config_directory()
@@ -197,7 +219,7 @@ class Desk:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         stdin = Stdin(directory)
         resumes = memory.local_transcript(cli.config_directory(), self.job.session_id) is not None
-        start = cli.invocation(self.job, self.agent, program, directory, resumes)
+        start = cli.invocation(self.job, self.agent, program, directory, resumes, self.budget_left())
         name = os.path.basename(directory)
         process = Process.open(self.job, name, start.command, self.adopts, start.environment)
         return Launch(process, stdin, attaches)

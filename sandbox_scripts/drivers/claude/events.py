@@ -54,6 +54,7 @@ class Fold:
         """`prefix` makes ids for what has none of Claude's; `permission`: a tool's name to allow, ask or deny."""
         self.outcome: Outcome | None = None
         self.results = 0
+        self.cost_microusd = 0
         self.running_tools: dict[str, str] = {}
         self.claude_session_id: str | None = None
         self._prefix = prefix
@@ -137,7 +138,8 @@ class Fold:
         failure, self._api_error = self._api_error, None
         self.results += 1
         kind = failure["kind"] if failure else None
-        self.outcome = outcome_of(line.value, self._clean, self._spans.cost(line.value), kind, self._refusal)
+        self.cost_microusd = self._spans.cost(line.value)
+        self.outcome = outcome_of(line.value, self._clean, self.cost_microusd, kind, self._refusal)
         self._refusal = None
         self.running_tools.clear()
         if self.outcome.error is not None:

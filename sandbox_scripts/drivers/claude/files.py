@@ -8,8 +8,9 @@ import io
 import json
 import os
 import tarfile
+import zlib
 
-from ...errors import CallFailed
+from ...errors import CallFailed, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +24,13 @@ ARCHIVE_BYTES = 8 * 1024 * 1024
 TREE_BYTES = 96 * 1024 * 1024
 TREE_FILES = 20_000
 CALL_SECONDS = 60.0
+RESTORED, LOST = "sandbox.files_restored", "sandbox.files_lost"
+NOTHING_SAVED = "nothing was saved"
 # What a package manager or an interpreter makes again.
 SKIPPED = frozenset({"node_modules", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
+
+# What reading an archive raises that is not whole.
+_DAMAGED = (tarfile.TarError, zlib.error, EOFError, binascii.Error)
 
 
 class TooLarge(Exception):
@@ -58,7 +64,7 @@ def pack(directory: str) -> Snapshot:
 
 
 def unpack(archive: bytes, directory: str) -> None:
-    """Raise tarfile.TarError, OSError."""
+    """Raise tarfile.TarError, zlib.error, EOFError, OSError."""
     os.makedirs(directory, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
         if hasattr(tarfile, "tar_filter"):
@@ -78,15 +84,25 @@ def save(functions: Functions, directory: str) -> None:
 
 
 def bring_back(functions: Functions, directory: str) -> tuple[str, dict[str, Any]]:
-    """Restore what was kept; the event that tells how that went."""
+    """Restore what was kept; the event that tells how that went.
+
+    Raise Unavailable when the log does not say what it keeps: then nothing was done, and it is worth asking again.
+    """
     try:
         kept = functions.call("load_files_v1", b"{}", CALL_SECONDS)
         if not kept:
-            return "sandbox.files_lost", {"reason": "nothing was saved"}
+            return LOST, {"reason": NOTHING_SAVED}
         unpack(base64.b64decode(kept["archive"]), directory)
-    except (CallFailed, OSError, tarfile.TarError, binascii.Error) as error:
-        return "sandbox.files_lost", {"reason": f"{type(error).__name__}: {error}"[:200]}
-    return "sandbox.files_restored", {name: kept[name] for name in ("files", "bytes", "saved_at")}
+    except Unavailable:
+        raise
+    except (CallFailed, OSError, *_DAMAGED) as error:
+        return LOST, {"reason": f"{type(error).__name__}: {error}"[:200]}
+    return RESTORED, {name: kept[name] for name in ("files", "bytes", "saved_at")}
+
+
+def left_behind(kind: str, told: dict[str, Any]) -> bool:
+    """Whether that event of bring_back tells of kept files that did not come back: save() would destroy them."""
+    return kind == LOST and told.get("reason") != NOTHING_SAVED
 
 
 def _walk(directory: str) -> Iterator[tuple[str, int]]:

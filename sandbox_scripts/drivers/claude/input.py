@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
     from ...log import Functions
 
-PAGE = 100
 RETRY_SECONDS = 0.5
 TRIES = 8
-RECALLED = "The sandbox was lost while you worked. Before that, the user had said this to you:"
-RECALLED_UNTIL = "What was done about it is lost. What follows is what the user says now."
+RECALLED = "Your work was cut off. Before that, the user had said this to you:"
+RECALLED_UNTIL = "What was done about it may be lost. What follows is what the user says now."
 UNKNOWN = "attachment_not_found"
 
 
@@ -33,15 +32,21 @@ class Inbox:
         self.after = after
 
     def take(self) -> list[dict[str, Any]]:
-        """What is new: {"seq", "type", "data"}. Raise what Functions.call raises."""
+        """What is new: {"seq", "type", "data"}. Raise what Functions.call raises; nothing counts as taken then."""
         events: list[dict[str, Any]] = []
-        while True:
-            said = self._functions.call("take_input_v1", b'{"after":%d}' % self.after)
-            page = list(said["events"]) if isinstance(said, dict) else []
+        after = self.after
+        # A page ends after so many events or so many bytes: only an empty one tells that it was the last.
+        while page := self._page(after):
             events += page
-            self.after = max([self.after, *(int(event["seq"]) for event in page)])
-            if len(page) < PAGE:
-                return events
+            after = int(page[-1]["seq"])
+        self.after = after
+        return events
+
+    def _page(self, after: int) -> list[dict[str, Any]]:
+        """The first events after that seq, by their seq."""
+        said = self._functions.call("take_input_v1", b'{"after":%d}' % after)
+        page = [event for event in said["events"] if int(event["seq"]) > after] if isinstance(said, dict) else []
+        return sorted(page, key=lambda event: int(event["seq"]))
 
     def attachment(self, identity: str) -> dict[str, Any] | None:
         """{"media_type", "data", "title"}; None when the log has none of that id or does not give it."""

@@ -19,6 +19,9 @@ class Memo:
         self._path = path
         self.launch = 1
         self.interrupt_seq = 0
+        # The message that the turn answers, and whether files were lost that must not be replaced by what is there now.
+        self.turn_seq = 0
+        self.spares_files = False
         self.skipped: list[int] = []
         self.turns = 0
         self.cost_microusd = 0
@@ -31,6 +34,8 @@ class Memo:
         self.recalled: list[dict[str, Any]] = []
         # The CLI's stdin is closed: nothing can be said to it any more.
         self.closing = False
+        # Why it is: status, how, stop_reason, error; see conversation.End.
+        self.ending: list[Any] | None = None
         # How the last start of the CLI ended: status, result, error. `hopeless`: it came to nothing, another would too.
         self.last: list[Any] | None = None
         self.hopeless = False
@@ -47,8 +52,9 @@ class Memo:
             json.dump(facts, file)
         os.replace(self._path + ".new", self._path)
 
-    def begin_turn(self) -> None:
-        """A prompt is sent: its clock starts."""
+    def begin_turn(self, seq: int = 0) -> None:
+        """The prompt of that seq is sent: its clock starts."""
+        self.turn_seq = seq
         self.began, self.paused, self.paused_since = boottime(), 0.0, None
         self.save()
 
@@ -68,9 +74,9 @@ class Memo:
         until = boottime() if self.paused_since is None else self.paused_since
         return until - self.began - self.paused
 
-    def close_input(self) -> None:
-        """The CLI is asked to end."""
-        self.closing = True
+    def close_input(self, ending: list[Any]) -> None:
+        """The CLI is asked to end, for this reason."""
+        self.closing, self.ending = True, ending
         self.save()
 
     def end_launch(self, last: list[Any], cost_microusd: int, turns: int, hopeless: bool) -> None:
@@ -78,5 +84,5 @@ class Memo:
         self.launch += 1
         self.hopeless = hopeless
         self.cost_microusd, self.turns = cost_microusd, turns
-        self.closing, self.last = False, last
+        self.closing, self.ending, self.last = False, None, last
         self.save()

@@ -28,8 +28,19 @@ _ASKED = {CONFIRMATION: "tool_use_id", CUSTOM_RESULT: "custom_tool_use_id"}
 class Questions:
     """The questions of a run, and the answers, which may come before the CLI asks."""
 
-    def __init__(self, record: Record, memo: Memo, seconds: float, open_uses: Callable[[], list[str]]) -> None:
-        """`open_uses`: the event ids of uses that need an answer and have no result yet, in order."""
+    def __init__(
+        self,
+        record: Record,
+        memo: Memo,
+        seconds: float,
+        open_uses: Callable[[], list[str]],
+        is_late: Callable[[], bool],
+    ) -> None:
+        """`open_uses`: the event ids of uses that need an answer and have no result yet, in order.
+
+        `is_late`: the run is about to be over, so that nobody can be waited for any more.
+        """
+        self._is_late = is_late
         self._record, self._memo, self._seconds = record, memo, seconds
         self._open_uses = open_uses
         self._answers: dict[str, dict[str, Any]] = {}
@@ -96,7 +107,9 @@ class Questions:
             if event_id not in self._memo.asked:
                 self._memo.asked[event_id] = boottime()
                 self._memo.save()
+        is_late = self._is_late()
         for event_id, future in list(self._waiting.items()):
-            if boottime() >= self._memo.asked[event_id] + self._seconds and not future.done():
+            waited = boottime() - self._memo.asked[event_id]
+            if (is_late or waited >= self._seconds) and not future.done():
                 self._answers[event_id] = {}
                 future.set_result(None)

@@ -23,18 +23,20 @@ if TYPE_CHECKING:
     from .stdin import Stdin
 
 POLL_SECONDS = 0.015
-_FOR_THE_SDK = {"control_response", "control_request", "control_cancel_request", "transcript_mirror", "result"}
+# Nothing that it would parse: what it does not understand must not end its reading.
+_FOR_THE_SDK = {"control_response", "control_request", "control_cancel_request", "transcript_mirror"}
 
 
 class Output:
     """The CLI's stdout: a file, how far it has been read, and whether more can come."""
 
     def __init__(self, path: str, limit: int, over: Callable[[], bool]) -> None:
-        """`over`: nobody writes into the file any more."""
+        """`over`: nobody writes into the file any more. `taken`: how far its reader has dealt with what was read."""
         self.path, self.limit = path, limit
         self._over = over
         self.reader = LineReader(path, 0, limit)
         self.finished = False
+        self.taken = 0
 
     def again(self) -> Output:
         """The same file, from its start."""
@@ -51,6 +53,7 @@ class Output:
                 await asyncio.sleep(POLL_SECONDS)
             for line in some:
                 yield line
+            self.taken = self.reader.offset
         for line in self.reader.read(final=True):
             yield line
         self.finished = True
