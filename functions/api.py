@@ -17,6 +17,11 @@ from functions.settings import Settings
 from functions.wiring import opened
 
 
+def serve() -> FastAPI:
+    """The app with the settings that the environment gives. Raises MissingSetting."""
+    return create_api(Settings.read())
+
+
 def create_api(settings: Settings) -> FastAPI:
     """The app that Modal serves, and the local stack as well."""
 

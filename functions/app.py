@@ -37,7 +37,6 @@ image = (
 @modal.asgi_app()
 def web() -> FastAPI:
     """The endpoints. `web.local()` gives the same app without Modal."""
-    from functions.api import create_api
-    from functions.settings import Settings
+    from functions.api import serve
 
-    return create_api(Settings.read())
+    return serve()

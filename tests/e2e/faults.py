@@ -91,14 +91,23 @@ async def fault_proxy(target: str, *faults: Fault) -> AsyncIterator[FaultProxy]:
 
 
 @asynccontextmanager
-async def endpoints(stack: Stack, owner: Person, logs: Path, **changes: str) -> AsyncIterator[httpx.AsyncClient]:
-    """Endpoints of their own with some settings changed."""
+async def served(stack: Stack, logs: Path, **changes: str) -> AsyncIterator[str]:
+    """The URL of endpoints of their own with some settings changed."""
     part = Part("endpoints", "local.api:create_app", logs)
     part.start({**stack.api_environment(), "SANDSTREAM_URL": part.url, **changes})
     try:
         part.wait_until_ready("/healthz")
-        async with httpx.AsyncClient(base_url=part.url, headers=owner.headers, timeout=120) as http:
-            yield http
+        yield part.url
     finally:
         part.stop()
         part.socket.close()
+
+
+@asynccontextmanager
+async def endpoints(stack: Stack, owner: Person, logs: Path, **changes: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The owner at endpoints of their own."""
+    async with (
+        served(stack, logs, **changes) as url,
+        httpx.AsyncClient(base_url=url, headers=owner.headers, timeout=120) as http,
+    ):
+        yield http

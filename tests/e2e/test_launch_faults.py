@@ -10,7 +10,7 @@ import pytest
 
 from local.stack import Stack
 from tests.conftest import Person
-from tests.e2e.faults import Fault, endpoints, fault_proxy
+from tests.e2e.faults import Fault, FaultProxy, endpoints, fault_proxy, served
 from tests.e2e.sandboxes import living, until
 from tests.e2e.test_refusals import assert_refused
 
@@ -56,17 +56,34 @@ E2B_FAULTS = {
 }
 
 
+@pytest.fixture(scope="module")
+async def e2b(stack: Stack) -> AsyncIterator[FaultProxy]:
+    """E2B, failing as a test tells it to."""
+    async with fault_proxy(stack.e2b.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+async def url(stack: Stack, e2b: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Endpoints that have that E2B, and little patience with it."""
+    changes = {"E2B_API_URL": e2b.url, "E2B_SANDBOX_URL": e2b.url, "E2B_REQUEST_TIMEOUT_SECONDS": "2"}
+    async with served(stack, tmp_path_factory.mktemp("endpoints"), **changes) as url:
+        yield url
+
+
 @pytest.mark.parametrize("fault", E2B_FAULTS.values(), ids=E2B_FAULTS.keys())
-async def test_e2b_fails(fault: Fault, stack: Stack, owner: Person, service: httpx.AsyncClient, tmp_path: Path) -> None:
+async def test_e2b_fails(
+    fault: Fault, stack: Stack, owner: Person, service: httpx.AsyncClient, e2b: FaultProxy, url: str
+) -> None:
     """502 or 503 with Retry-After; the run ends as failed, and its sandbox too."""
     before = await living(stack)
-    async with fault_proxy(stack.e2b.url, fault) as proxy:
-        changes = {"E2B_API_URL": proxy.url, "E2B_SANDBOX_URL": proxy.url, "E2B_REQUEST_TIMEOUT_SECONDS": "2"}
-        async with endpoints(stack, owner, tmp_path, **changes) as http:
-            answer = await http.post("/v1/runs", json=PLAN)
-            assert answer.status_code in (502, 503)
-            assert_refused(answer, answer.status_code, "sandbox_unavailable")
-            assert int(answer.headers["retry-after"]) > 0
+    e2b.faults[:] = [fault]
+    async with httpx.AsyncClient(base_url=url, headers=owner.headers, timeout=120) as http:
+        answer = await http.post("/v1/runs", json=PLAN)
+    assert answer.status_code in (502, 503)
+    assert_refused(answer, answer.status_code, "sandbox_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    e2b.faults.clear()
     assert fault.seen > 0
     await assert_ended_as_failed(stack, owner, service, before, "sandbox_unavailable")
 

@@ -49,22 +49,6 @@ async def test_it_runs_a_real_tool_and_ends(models: Models, cli: Cli) -> None:
         assert result["usage"][name] == sum(entry["usage"][name] for entry in noted)
 
 
-async def test_the_demo_builds_a_page_and_changes_the_same_files(cli: Cli) -> None:
-    """The built-in scripts: three files, then dark mode in each of them, without one tool that fails."""
-    built = await asyncio.to_thread(cli.ask, "Build a small todo page")
-    names = ["app.js", "index.html", "style.css"]
-    before = {name: (cli.directory / name).read_text() for name in names}
-    changed = await asyncio.to_thread(cli.ask, "Now add dark mode, please.")
-    after = {path.name: path.read_text() for path in cli.directory.iterdir() if path.is_file()}
-    assert sorted(after) == names
-    assert not [result for result in tool_results(built + changed) if result.get("is_error")]
-    for name, mark in zip(names, ["dataset.theme", 'id="theme"', 'data-theme="dark"'], strict=True):
-        assert mark not in before[name]
-        assert mark in after[name]
-    assert len(texts(built)) >= 4
-    assert "Dark mode is in." in texts(changed)[-1]
-
-
 async def test_a_resumed_session_remembers_even_when_compacted(models: Models, cli: Cli) -> None:
     """What was said in an earlier process is in the request of a later one, also as a summary."""
     word = models.follow({"content": [said("Noted.")]})

@@ -220,6 +220,7 @@ def test_an_archive_that_is_damaged_is_lost(
     kind, told = files.bring_back(functions, str(tmp_path / "back"))
     assert kind == "sandbox.files_lost"
     assert files.left_behind(kind, told)
+    assert not (tmp_path / "back/noise").exists()
 
 
 def test_files_are_asked_for_again_when_the_log_is_away(
