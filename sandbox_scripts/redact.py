@@ -28,23 +28,28 @@ _WORD = rb"(?:(?<![A-Za-z0-9])|(?<=[0-9;\[][mK]))"
 
 
 class Kind:
-    """Keys of one service: they begin with one of `prefixes`, and match `body` after it."""
+    """Keys of one service: they begin with one of `prefixes`, match `body` after it, and hold `proof` somewhere.
 
-    def __init__(self, name: str, prefixes: tuple[bytes, ...], body: bytes) -> None:
+    `body` takes all that it has looked through, also of what is no key: so each byte is looked at a few times at most.
+    """
+
+    def __init__(self, name: str, prefixes: tuple[bytes, ...], body: bytes, proof: bytes = b"") -> None:
         self.name = name
         self.prefixes = prefixes
+        self._proof = re.compile(proof)
         self.pattern = re.compile(_WORD + rb"(?:" + rb"|".join(map(re.escape, prefixes)) + rb")" + body)
 
     def spans(self, data: bytes, start: int) -> Iterator[tuple[int, int, str]]:
         """Where such keys are. Looking for the prefixes first is what keeps ordinary output cheap."""
         if any(prefix in data for prefix in self.prefixes):
             for match in self.pattern.finditer(data, start):
-                yield match.start(), match.end(), self.name
+                if self._proof.search(match[0]):
+                    yield match.start(), match.end(), self.name
 
 
 KINDS = (
     Kind("anthropic_key", (b"sk-ant-",), rb"[A-Za-z0-9_-]{16,}"),
-    Kind("openai_key", (b"sk-",), rb"(?!ant-)(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}"),
+    Kind("openai_key", (b"sk-",), rb"(?!ant-)[A-Za-z0-9_-]{20,}", rb"[0-9]"),
     Kind("github_token", (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"), rb"[A-Za-z0-9]{30,}"),
     Kind("github_token", (b"github_pat_",), rb"[A-Za-z0-9_]{30,}"),
     Kind("gitlab_token", (b"glpat-",), rb"[A-Za-z0-9_-]{20,}"),
@@ -56,7 +61,7 @@ KINDS = (
     Kind("google_key", (b"AIza",), rb"[A-Za-z0-9_-]{35,}"),
     Kind("huggingface_token", (b"hf_",), rb"[A-Za-z0-9]{30,}"),
     Kind("npm_token", (b"npm_",), rb"[A-Za-z0-9]{36,}"),
-    Kind("jwt", (b"eyJ",), rb"[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
+    Kind("jwt", (b"eyJ",), rb"[A-Za-z0-9_-]{8,}(?:\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})?", rb"\."),
 )
 _PREFIXES = sorted({prefix for kind in KINDS for prefix in kind.prefixes}, key=len, reverse=True)
 _KIND_OF = {prefix: kind.name for kind in reversed(KINDS) for prefix in kind.prefixes}

@@ -228,3 +228,18 @@ def test_blocks_begin_and_end_as_they_stand() -> None:
     assert Redactor([]).cut(raw, end=True).text == wanted
     for cut in range(len(raw)):
         assert streamed(raw, [cut], []) == wanted, cut
+
+
+@pytest.mark.parametrize(("kind", "raw"), [("openai_key", b"sk-" * 50), ("jwt", b"eyJ-" * 50)])
+def test_what_resembles_many_keys_is_looked_through_once(kind: str, raw: bytes) -> None:
+    """A run that is no key is none at any of its beginnings either."""
+    pattern = next(known.pattern for known in KINDS if known.name == kind)
+    assert [match.span() for match in pattern.finditer(raw)] == [(0, len(raw))]
+    assert Redactor([]).cut(raw, end=True).text == raw
+
+
+def test_a_key_behind_what_only_resembles_one_is_found() -> None:
+    """In the next word, or after the first part of another token."""
+    key, token = SAMPLES["openai_key"], SAMPLES["jwt"]
+    assert redact_text(f"sk-a-name-without-digits {key}", []) == "sk-a-name-without-digits [redacted:openai_key]"
+    assert redact_text(f"eyJabcdefgh.x,{token}", []) == "eyJabcdefgh.x,[redacted:jwt]"
