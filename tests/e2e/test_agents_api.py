@@ -296,15 +296,15 @@ async def test_an_environment_is_made_read_and_changed(owner: Person) -> None:
 
 
 async def test_an_environment_without_a_word_on_networking_is_closed(owner: Person) -> None:
-    """Where Managed Agents would be open, we are not."""
+    """Where Managed Agents would be open, we are not; the ready-made one reaches its agent's MCP servers."""
     async with sdk(owner) as client:
         made = official.environment(await client.beta.environments.create(name="Closed"))
         ready_made = official.environment(await client.beta.environments.retrieve("default"))
-    for environment in (made, ready_made):
+    for environment, opens_mcp in ((made, False), (ready_made, True)):
         assert environment["config"]["networking"] == {
             "type": "limited",
             "allowed_hosts": [],
-            "allow_mcp_servers": False,
+            "allow_mcp_servers": opens_mcp,
             "allow_package_managers": False,
         }
 
