@@ -136,6 +136,12 @@ def alive(pid: int) -> bool:
     return stat is not None and stat.state not in DEAD_STATES
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in login shells, which must not read, and when killed not spoil, the profile of who runs the tests."""
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
 @pytest.fixture
 def log() -> Iterator[LogServer]:
     """The log's wire."""
