@@ -35,6 +35,8 @@ READERS: dict[str, tuple[int | None, ...]] = {
     "session_attachments": (None, None, None, None, None, None),
     "session_transcripts": (None, None, None, None, None, None),
     "session_files": (None, None, None, None, None, None),
+    # By its columns, of which one is nobody's.
+    "api_keys": (1, 0, 0, None, None, None),
     "run_moves": (11, 11, 11, None, None, 11),
 }
 POLICIES = {
@@ -58,6 +60,7 @@ POLICIES = {
         "authenticated",
     ),
     ("public", "run_moves", "anyone signed in may read the lifecycle", "SELECT", "authenticated"),
+    ("public", "api_keys", "the owner may read an API key", "SELECT", "authenticated"),
     ("realtime", "messages", "the owner of a session may listen to it", "SELECT", "authenticated"),
 }
 FUNCTIONS = {
@@ -75,6 +78,8 @@ FUNCTIONS = {
     "archive_session_v1": {"authenticated"},
     "delete_session_v1": {"authenticated"},
     "send_events_v1": {"authenticated"},
+    "create_key_v1": {"authenticated"},
+    "revoke_key_v1": {"authenticated"},
     "admit_waiting_v1": {"authenticated"},
     "append_events_v1": {"runner"},
     "heartbeat_v1": {"runner"},
@@ -94,6 +99,7 @@ FUNCTIONS = {
     "lose_run_v1": {"service_role"},
     "session_secrets_v1": {"service_role"},
     "launch_facts_v1": {"service_role"},
+    "use_key_v1": {"service_role"},
 }
 SYSTEM = "('pg_catalog', 'information_schema', 'pg_toast')"
 
@@ -109,6 +115,8 @@ def people(rest: Connection, admin: Connection) -> dict[str, Person]:
     agent = run.owner.call(rest, "create_agent_v1", config={"name": "a"}, request_hash=HASH)
     run.owner.call(rest, "update_agent_v1", agent_id=agent["id"], config={"name": "b"}, request_hash=HASH)
     run.owner.call(rest, "create_environment_v1", config={"name": "a"}, request_hash=HASH)
+    of_key = {"name": "a", "scopes": "{read}", "prefix": "sst_aaaaaaaa", "hash": HASH}
+    run.owner.call(rest, "create_key_v1", **of_key, request_hash=HASH)
     everyone = (
         run.owner, sign_up(admin, "stranger"), sign_up(admin, "anonymous user", anonymous=True), ANON, run.runner,
         SERVICE,
@@ -189,8 +197,25 @@ def test_grants_on_tables_are_exactly_select(admin: Connection) -> None:
           and a.grantee <> c.relowner
         """
     ).fetchall()
-    readable = {table for table, seen in READERS.items() if seen[0] is not None}
-    assert set(grants) == {(table, role, "SELECT") for table in readable for role in ("authenticated", "service_role")}
+    columns = {"authenticated": PEOPLE.index("owner"), "service_role": PEOPLE.index("service")}
+    assert set(grants) == {
+        (table, role, "SELECT")
+        for table, seen in READERS.items()
+        for role, column in columns.items()
+        if seen[column] is not None
+    }
+
+
+def test_the_columns_that_nobody_reads(admin: Connection) -> None:
+    """Of a table that is granted by its columns, what is left out is exactly this."""
+    closed = admin.execute(
+        """
+        select c.relname, t.attname from pg_class c join pg_attribute t on t.attrelid = c.oid and t.attnum > 0
+        where c.relnamespace = 'public'::regnamespace and has_any_column_privilege('authenticated', c.oid, 'select')
+          and not has_column_privilege('authenticated', c.oid, t.attnum, 'select')
+        """
+    ).fetchall()
+    assert closed == [("api_keys", "hash")]
 
 
 def test_every_exposed_table_has_row_level_security_enabled_and_forced(admin: Connection, project: Path) -> None:
@@ -228,7 +253,7 @@ def test_policies_are_named_by_sentences(admin: Connection) -> None:
 def test_policies_ask_for_the_user_once_per_query(admin: Connection) -> None:
     """auth.uid() stands in a subselect in every policy, so that it is not evaluated for every row."""
     conditions = column(admin, "select qual from pg_policies where qual like '%%auth.uid()%%'")
-    assert len(conditions) == 8
+    assert len(conditions) == 9
     assert [text for text in conditions if "SELECT auth.uid() AS uid" not in text] == []
 
 
