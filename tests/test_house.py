@@ -38,6 +38,7 @@ FLOORS = (
         "hosts",
         "identity",
         "job",
+        "keys",
         "logs",
         "models",
         "pages",

@@ -195,6 +195,9 @@ PATHS = [
     ("POST", f"/v1/sessions/{NOTHING}/events"),
     ("GET", f"/v1/sessions/{NOTHING}/events"),
     ("GET", f"/v1/sessions/{NOTHING}/events/stream"),
+    ("POST", "/v1/keys"),
+    ("GET", "/v1/keys"),
+    ("DELETE", f"/v1/keys/{NOTHING}"),
 ]
 
 
