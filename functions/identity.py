@@ -29,16 +29,21 @@ SCOPES: tuple[Scope, ...] = ("run", "read", "admin")
 
 
 @dataclass(frozen=True)
-class Caller:
-    """Who calls. `token` is a JWT of theirs: what is done for them is done as them, and RLS decides what they see.
+class ShownKey:
+    """The API key that a caller showed: its id, and its secret's hash."""
 
-    `key_hash` is that of the API key which they showed, if it was one.
-    """
+    id: str
+    hash: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls. `token` is a JWT of theirs: what is done for them is done as them, and RLS decides what they see."""
 
     owner: UUID
     token: str
     scopes: frozenset[Scope] = frozenset(SCOPES)
-    key_hash: str | None = field(default=None, repr=False)
+    key: ShownKey | None = None
 
 
 @dataclass(frozen=True)

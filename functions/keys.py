@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from functions.errors import NotAuthenticated, StoreUnavailable
-from functions.identity import KEY_CLAIM, USER_AUDIENCE, Caller, Scope, Signer
+from functions.identity import KEY_CLAIM, USER_AUDIENCE, Caller, Scope, ShownKey, Signer
 from functions.models import Answer, Request, Title
 from functions.pages import aware
 from functions.settings import Settings
@@ -133,7 +133,7 @@ class Keys:
         """The messages, until the key that was shown for them is none any more. Raises StoreUnavailable."""
         async with aclosing(messages):
             async for message in messages:
-                if caller.key_hash is not None and not await self._holds(caller.key_hash):
+                if caller.key is not None and not await self._holds(caller.key.hash):
                     return
                 yield message
 
@@ -171,7 +171,7 @@ class Keys:
         seconds = lifetime(row["expires_at"])
         if before is not None and before.scopes == scopes and expiry(before.token) - time.time() > seconds / 2:
             return before
-        return Caller(UUID(row["owner"]), self._mint(row, seconds), scopes, hash)
+        return Caller(UUID(row["owner"]), self._mint(row, seconds), scopes, ShownKey(row["id"], hash))
 
     def _mint(self, row: Row, seconds: int) -> str:
         """What Supabase takes for a token of its own, and RLS for the owner's."""

@@ -20,11 +20,13 @@ from functions.settings import Settings
 from functions.store import Store
 from functions.streams import Streams
 from functions.turns import Turns
+from functions.watch_tokens import WatchTokens, is_watch_token
 
 MAX_CONNECTIONS = 100
 # What the OpenAPI document says of a credential; the credential itself is read by `credential`.
 BEARER = HTTPBearer(scheme_name="bearer", description="A Supabase user's JWT, or an API key.", auto_error=False)
 API_KEY = APIKeyHeader(name="x-api-key", scheme_name="x-api-key", description="An API key.", auto_error=False)
+WATCH_TOKEN = HTTPBearer(scheme_name="watch_token", description="For one session.", auto_error=False)
 RUN_TOKEN = HTTPBearer(scheme_name="run_token", description="What a runner was given.", auto_error=False)
 
 
@@ -37,6 +39,7 @@ class Services:
     users: Users
     keys: Keys
     tokens: RunTokens
+    watch_tokens: WatchTokens
     sandboxes: Sandboxes
     launcher: Launcher
     recovery: Recovery
@@ -62,6 +65,7 @@ async def opened(settings: Settings) -> AsyncIterator[Services]:
                 Users(settings, http),
                 Keys(settings, store),
                 tokens,
+                WatchTokens(settings),
                 sandboxes,
                 launcher,
                 recovery,
@@ -103,6 +107,20 @@ async def permitted(
     return caller
 
 
+async def watching(
+    wanted: SecurityScopes,
+    request: Request,
+    _bearer: Annotated[object, Depends(BEARER)],
+    _key: Annotated[object, Depends(API_KEY)],
+    _token: Annotated[object, Depends(WATCH_TOKEN)],
+) -> Caller:
+    """As `permitted`, or whoever holds a watch token: RLS hides every session but its own. Raises as `permitted`."""
+    shown = credential(request)
+    if is_watch_token(shown):
+        return services(request).watch_tokens.verify(shown)
+    return await permitted(wanted, await caller(request), None, None)
+
+
 def runner(request: Request, _token: Annotated[object, Depends(RUN_TOKEN)]) -> RunGrant:
     """The run whose token was sent. Raises NotAuthenticated."""
     return services(request).tokens.verify(credential(request))
@@ -112,6 +130,7 @@ Served = Annotated[Services, Depends(services)]
 # Whoever is somebody; the others say what they may do. A Supabase user may do everything.
 SignedIn = Annotated[Caller, Depends(caller)]
 Reader = Annotated[Caller, Security(permitted, scopes=["read"])]
+Watcher = Annotated[Caller, Security(watching, scopes=["read"])]
 Speaker = Annotated[Caller, Security(permitted, scopes=["run"])]
 Admin = Annotated[Caller, Security(permitted, scopes=["admin"])]
 Runner = Annotated[RunGrant, Depends(runner)]

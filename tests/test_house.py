@@ -47,6 +47,7 @@ FLOORS = (
         "store",
         "timing",
         "tools",
+        "watch_tokens",
     },
     {"settings"},
     {"errors"},

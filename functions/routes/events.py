@@ -14,7 +14,7 @@ from functions.requests import idempotency_key
 from functions.store import Choice
 from functions.timing import Timings
 from functions.turns import Message
-from functions.wiring import Reader, Served, Speaker
+from functions.wiring import Served, Speaker, Watcher
 from sandstream.events import Event
 
 router = APIRouter(prefix="/v1/sessions/{session_id}/events", tags=["events"])
@@ -96,7 +96,7 @@ async def send_events(
 @router.get("")
 async def list_events(
     session_id: UUID,
-    caller: Reader,
+    caller: Watcher,
     served: Served,
     choice: Annotated[Choice, Depends(chosen)],
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 500,
@@ -112,7 +112,7 @@ async def list_events(
 @router.get("/stream", response_class=EventSourceResponse)
 async def stream_events(
     session_id: UUID,
-    caller: Reader,
+    caller: Watcher,
     served: Served,
     place: Annotated[int | None, Depends(asked_place)],
     kinds: Annotated[frozenset[str], Depends(previewed)],

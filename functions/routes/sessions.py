@@ -17,7 +17,8 @@ from functions.pages import Created, Filter, Order, Part, created, part
 from functions.requests import idempotency_key
 from functions.timing import Timings
 from functions.turns import NewSession
-from functions.wiring import Reader, Served, Speaker
+from functions.watch_tokens import WatchRequest, WatchToken
+from functions.wiring import Reader, Served, Speaker, Watcher
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 Key = Annotated[str | None, Depends(idempotency_key)]
@@ -68,7 +69,7 @@ async def list_sessions(caller: Reader, served: Served, wanted: Annotated[Filter
 
 
 @router.get("/{session_id}")
-async def get_session(session_id: UUID, caller: Reader, served: Served) -> Session:
+async def get_session(session_id: UUID, caller: Watcher, served: Served) -> Session:
     """The session as it stands."""
     return as_session(await served.store.as_user(caller.token).session(session_id))
 
@@ -97,6 +98,15 @@ async def archive_session(session_id: UUID, key: Key, caller: Speaker, served: S
     """Ends the session and its sandbox, and keeps its log. 409 while a turn runs."""
     asked = request_hash(f"POST /v1/sessions/{session_id}/archive", None)
     return as_session(await served.turns.archive(caller, session_id, asked, key))
+
+
+@router.post("/{session_id}/token")
+async def create_token(
+    session_id: UUID, caller: Reader, served: Served, _key: Key, body: WatchRequest | None = None
+) -> WatchToken:
+    """A token that can read and hear this one session, and do nothing else; each request makes another."""
+    await served.store.as_user(caller.token).session(session_id)
+    return served.watch_tokens.mint(session_id, caller, (body or WatchRequest()).expires_in_seconds)
 
 
 async def ordered(

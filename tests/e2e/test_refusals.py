@@ -192,6 +192,7 @@ PATHS = [
     ("POST", f"/v1/sessions/{NOTHING}"),
     ("DELETE", f"/v1/sessions/{NOTHING}"),
     ("POST", f"/v1/sessions/{NOTHING}/archive"),
+    ("POST", f"/v1/sessions/{NOTHING}/token"),
     ("POST", f"/v1/sessions/{NOTHING}/events"),
     ("GET", f"/v1/sessions/{NOTHING}/events"),
     ("GET", f"/v1/sessions/{NOTHING}/events/stream"),

@@ -9,9 +9,9 @@ import pytest
 
 from tests.sql.conversations import new_turn
 from tests.sql.people import ANON, API_ROLES, SERVICE, Connection, Person, acting, column, refused, scalar, sign_up
-from tests.sql.runs import HASH, finish, new_run
+from tests.sql.runs import HASH, finish, new_run, watcher
 
-PEOPLE = ("owner", "stranger", "anonymous user", "anon", "runner", "service")
+PEOPLE = ("owner", "stranger", "anonymous user", "anon", "runner", "service", "watcher")
 ACTIONS = {
     "select": "select count(*) from public.{}",
     "insert": "insert into public.{} default values",
@@ -21,23 +21,23 @@ ACTIONS = {
 
 # How many rows each person sees of one owner's conversation, plan, agent and the rest; None: may not even ask.
 READERS: dict[str, tuple[int | None, ...]] = {
-    # people:            owner stranger anonymous anon runner service
-    "agent_sessions": (2, 0, 0, None, None, 2),
-    "agent_runs": (2, 0, 0, None, None, 2),
-    "agent_events": (5, 0, 0, None, None, 5),
-    "sandbox_executions": (1, 0, 0, None, None, 1),
+    # people:            owner stranger anonymous anon runner service watcher
+    "agent_sessions": (2, 0, 0, None, None, 2, 1),
+    "agent_runs": (2, 0, 0, None, None, 2, 1),
+    "agent_events": (5, 0, 0, None, None, 5, 3),
+    "sandbox_executions": (1, 0, 0, None, None, 1, None),
     # The ready-made ones are everyone's.
-    "agents": (2, 1, 1, None, None, 2),
-    "agent_versions": (3, 1, 1, None, None, 3),
-    "environments": (2, 1, 1, None, None, 2),
-    "idempotency_keys": (None, None, None, None, None, None),
-    "session_secrets": (None, None, None, None, None, None),
-    "session_attachments": (None, None, None, None, None, None),
-    "session_transcripts": (None, None, None, None, None, None),
-    "session_files": (None, None, None, None, None, None),
+    "agents": (2, 1, 1, None, None, 2, None),
+    "agent_versions": (3, 1, 1, None, None, 3, None),
+    "environments": (2, 1, 1, None, None, 2, None),
+    "idempotency_keys": (None, None, None, None, None, None, None),
+    "session_secrets": (None, None, None, None, None, None, None),
+    "session_attachments": (None, None, None, None, None, None, None),
+    "session_transcripts": (None, None, None, None, None, None, None),
+    "session_files": (None, None, None, None, None, None, None),
     # By its columns, of which one is nobody's.
-    "api_keys": (1, 0, 0, None, None, None),
-    "run_moves": (11, 11, 11, None, None, 11),
+    "api_keys": (1, 0, 0, None, None, None, None),
+    "run_moves": (11, 11, 11, None, None, 11, None),
 }
 POLICIES = {
     ("public", "agent_sessions", "the owner may read a session", "SELECT", "authenticated"),
@@ -62,6 +62,10 @@ POLICIES = {
     ("public", "run_moves", "anyone signed in may read the lifecycle", "SELECT", "authenticated"),
     ("public", "api_keys", "the owner may read an API key", "SELECT", "authenticated"),
     ("realtime", "messages", "the owner of a session may listen to it", "SELECT", "authenticated"),
+    ("public", "agent_sessions", "a watcher may read its session", "SELECT", "watcher"),
+    ("public", "agent_runs", "a watcher may read the runs of its session", "SELECT", "watcher"),
+    ("public", "agent_events", "a watcher may read the log of its session", "SELECT", "watcher"),
+    ("realtime", "messages", "a watcher may listen to its session", "SELECT", "watcher"),
 }
 FUNCTIONS = {
     "admit_run_v1": {"authenticated"},
@@ -119,7 +123,7 @@ def people(rest: Connection, admin: Connection) -> dict[str, Person]:
     run.owner.call(rest, "create_key_v1", **of_key, request_hash=HASH)
     everyone = (
         run.owner, sign_up(admin, "stranger"), sign_up(admin, "anonymous user", anonymous=True), ANON, run.runner,
-        SERVICE,
+        SERVICE, watcher(run.session_id, run.owner),
     )  # fmt: skip
     return {person.name: person for person in everyone}
 
@@ -197,7 +201,8 @@ def test_grants_on_tables_are_exactly_select(admin: Connection) -> None:
           and a.grantee <> c.relowner
         """
     ).fetchall()
-    columns = {"authenticated": PEOPLE.index("owner"), "service_role": PEOPLE.index("service")}
+    people = {"authenticated": "owner", "service_role": "service", "watcher": "watcher"}
+    columns = {role: PEOPLE.index(person) for role, person in people.items()}
     assert set(grants) == {
         (table, role, "SELECT")
         for table, seen in READERS.items()
@@ -323,8 +328,8 @@ def test_the_runner_can_call_its_functions_and_nothing_else(admin: Connection) -
     assert not scalar(admin, "select has_schema_privilege('runner', 'public', 'create')")
 
 
-def test_postgrest_may_become_exactly_four_roles(admin: Connection, rest: Connection) -> None:
-    """authenticator can become the four API roles, is none of them by itself, and cannot become postgres."""
+def test_postgrest_may_become_exactly_five_roles(admin: Connection, rest: Connection) -> None:
+    """authenticator can become the five API roles, is none of them by itself, and cannot become postgres."""
     members = column(admin, "select roleid::regrole::text from pg_auth_members where member = 'authenticator'::regrole")
     assert sorted(members) == sorted(API_ROLES)
     with refused("42501"):
