@@ -77,7 +77,7 @@ class Key(Answer):
 class NewKey(Key):
     """A key that was just made. `key` is its secret, which nobody can show again."""
 
-    key: str
+    key: str = Field(repr=False)
 
 
 def new_secret() -> str:
