@@ -130,7 +130,7 @@ class Keys:
         return caller
 
     async def while_valid(self, caller: Caller, messages: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-        """The messages, until the key that was shown for them is none any more. Raises StoreUnavailable."""
+        """The messages, until the key that was shown for them is none any more, or nobody can tell whether it is."""
         async with aclosing(messages):
             async for message in messages:
                 if caller.key is not None and not await self._holds(caller.key.hash):
@@ -140,7 +140,7 @@ class Keys:
     async def _holds(self, hash: str) -> bool:
         try:
             await self.still(hash)
-        except NotAuthenticated:
+        except (NotAuthenticated, StoreUnavailable):
             return False
         return True
 

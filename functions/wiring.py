@@ -95,16 +95,21 @@ async def caller(request: Request) -> Caller:
     return await (served.keys.verify(shown) if is_key(shown) else served.users.verify(shown))
 
 
-async def permitted(
+def allowed(caller: Caller, wanted: SecurityScopes) -> Caller:
+    """The caller. Raises NotPermitted unless they have the scopes that the route asks for."""
+    if missing := set(wanted.scopes) - caller.scopes:
+        raise NotPermitted(f"the API key has not the scope {', '.join(sorted(missing))}", type="scope_missing")
+    return caller
+
+
+def permitted(
     wanted: SecurityScopes,
     caller: Annotated[Caller, Depends(caller)],
     _bearer: Annotated[object, Depends(BEARER)],
     _key: Annotated[object, Depends(API_KEY)],
 ) -> Caller:
     """The caller, who may do what the route asks for. Raises NotPermitted, and as `caller`."""
-    if missing := set(wanted.scopes) - caller.scopes:
-        raise NotPermitted(f"the API key has not the scope {', '.join(sorted(missing))}", type="scope_missing")
-    return caller
+    return allowed(caller, wanted)
 
 
 async def watching(
@@ -117,8 +122,8 @@ async def watching(
     """As `permitted`, or whoever holds a watch token: RLS hides every session but its own. Raises as `permitted`."""
     shown = credential(request)
     if is_watch_token(shown):
-        return services(request).watch_tokens.verify(shown)
-    return await permitted(wanted, await caller(request), None, None)
+        return allowed(services(request).watch_tokens.verify(shown), wanted)
+    return allowed(await caller(request), wanted)
 
 
 def runner(request: Request, _token: Annotated[object, Depends(RUN_TOKEN)]) -> RunGrant:

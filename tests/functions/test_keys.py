@@ -239,8 +239,9 @@ async def test_made_up_keys_do_not_fill_the_memory(
     assert len(keys._asked) == 3
 
 
-async def test_a_stream_ends_with_its_key(rest: Rest, settings: Settings) -> None:
-    """No message follows a revocation that is a second old, and what was followed is let go."""
+@pytest.mark.parametrize("is_away", [False, True], ids=["revoked", "unknown"])
+async def test_a_stream_ends_with_its_key(is_away: bool, rest: Rest, settings: Settings) -> None:
+    """No message follows a revocation that is a second old, nor one that nobody can rule out; its source is let go."""
     keys, secret, closed = rest.keys(settings), rest.make("read"), asyncio.Event()
     caller = await keys.verify(secret)
 
@@ -256,6 +257,7 @@ async def test_a_stream_ends_with_its_key(rest: Rest, settings: Settings) -> Non
         heard += 1
         if heard == 3:
             rest.known.clear()
+            rest.refusal = httpx.Response(500) if is_away else None
             a_second_later(keys, secret)
     assert heard == 3
     assert closed.is_set()

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass, replace
 
+import psycopg
 import pytest
 
 from tests.sql.conftest import Connect
@@ -237,6 +238,21 @@ def test_the_same_request_again_makes_no_second_key(rest: Connection, admin: Con
     assert scalar(admin, "select count(*) from public.api_keys where owner = %s", (owner.id,)) == 1
     assert use(rest, secret)["id"] == key["id"]
     assert create(rest, sign_up(admin, "stranger"), idempotency_key="k")["id"] != key["id"]
+
+
+def test_of_the_same_request_at_once_one_makes_a_key(connect: Connect, admin: Connection, owner: Person) -> None:
+    """The others wait for it, and are refused by its id."""
+
+    def attempt(connection: Connection) -> str:
+        try:
+            return str(create(connection, owner, idempotency_key="k")["id"])
+        except psycopg.Error as error:
+            return str(error.diag.message_primary)
+
+    connections = [connect("authenticator") for _ in range(8)]
+    answers = at_once([lambda c=c: attempt(c) for c in connections])  # type: ignore[misc]
+    assert answers.count("secret_not_shown_again") == 7
+    assert scalar(admin, "select count(*) from public.api_keys where owner = %s", (owner.id,)) == 1
 
 
 @pytest.mark.parametrize(
