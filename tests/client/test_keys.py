@@ -50,11 +50,10 @@ class Minting(FakeEndpoints):
 
     def _token(self, session_id: str) -> Response:
         assert self.person is not None
-        claims = {"role": "watcher", "aud": "watcher", "sub": self.person.id, "session_id": session_id}
-        ends = int(time.time()) + self.seconds
+        ends = datetime.fromtimestamp(time.time() + self.seconds, UTC)
         told = {
-            "token": self.person.supabase.sign({**claims, "exp": ends}), "session_id": session_id,
-            "expires_at": datetime.fromtimestamp(ends, UTC).isoformat(), **self.config,
+            "token": self.person.watch_token(session_id, self.seconds), "session_id": session_id,
+            "expires_at": ends.isoformat(), **self.config,
         }  # fmt: skip
         return JSONResponse(told)
 
