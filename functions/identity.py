@@ -1,9 +1,9 @@
-"""Who is calling: Supabase users by their JWT, runners by the token that we minted for one run and one epoch."""
+"""Who is calling: users by Supabase's JWT; runners, and those who watch one session, by tokens that we minted."""
 
 import json
 import time
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 from uuid import UUID
 
 import httpx
@@ -14,6 +14,8 @@ from functions.settings import Settings
 
 USER_AUDIENCE = "authenticated"
 RUNNER = "runner"
+# Names the API key in the tokens that stand for one.
+KEY_CLAIM = "key_id"
 RUN_TOKEN_ISSUER = "sandstream"  # noqa: S105 the name of the issuer, not a secret
 CLOCK_SKEW_SECONDS = 5
 JWKS_MAX_AGE_SECONDS = 600
@@ -21,13 +23,27 @@ JWKS_MAX_AGE_SECONDS = 600
 JWKS_MIN_AGE_SECONDS = 5
 ASYMMETRIC = ("ES256", "RS256")
 
+# What a caller may do: start, say and stop; read and stream; keep the account's keys.
+Scope = Literal["run", "read", "admin"]
+SCOPES: tuple[Scope, ...] = ("run", "read", "admin")
+
+
+@dataclass(frozen=True)
+class ShownKey:
+    """The API key that a caller showed: its id, and its secret's hash."""
+
+    id: str
+    hash: str = field(repr=False)
+
 
 @dataclass(frozen=True)
 class Caller:
-    """A signed-in user. `token` is their own JWT: what is done for them is done as them."""
+    """Who calls. `token` is a JWT of theirs: what is done for them is done as them, and RLS decides what they see."""
 
     owner: UUID
     token: str
+    scopes: frozenset[Scope] = frozenset(SCOPES)
+    key: ShownKey | None = None
 
 
 @dataclass(frozen=True)
@@ -39,8 +55,8 @@ class RunGrant:
     epoch: int
 
 
-class RunTokens:
-    """Mints and verifies the tokens of runners: ES256 with our own key, or HS256 with the project's legacy secret."""
+class Signer:
+    """Signs tokens that Supabase accepts: ES256 with our own key, or HS256 with the project's legacy secret."""
 
     def __init__(self, settings: Settings) -> None:
         if settings.run_token_key is not None:
@@ -52,9 +68,34 @@ class RunTokens:
             self._algorithm, self._kid = "HS256", None
             self._private = self._public = settings.supabase_jwt_secret.get_secret_value()
 
+    def sign(self, claims: dict[str, Any], lifetime_seconds: int) -> str:
+        """A token with these claims, good from now on for so long."""
+        now = int(time.time())
+        headers = {"kid": self._kid} if self._kid else None
+        timed = {**claims, "iat": now, "exp": now + lifetime_seconds}
+        return jwt.encode(timed, self._private, self._algorithm, headers=headers)
+
+    def claims(self, token: str, audience: str, required: tuple[str, ...]) -> dict[str, Any]:
+        """What a token of ours says. Raises jwt.PyJWTError unless it is whole, for this audience and in time."""
+        return jwt.decode(
+            token,
+            self._public,
+            algorithms=[self._algorithm],
+            audience=audience,
+            issuer=RUN_TOKEN_ISSUER,
+            leeway=CLOCK_SKEW_SECONDS,
+            options={"require": ["exp", "aud", "iss", *required]},
+        )
+
+
+class RunTokens:
+    """Mints and verifies the tokens of runners."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._signer = Signer(settings)
+
     def mint(self, grant: RunGrant, lifetime_seconds: int) -> str:
         """A token that can append, heartbeat and finish for this run and epoch, for so long."""
-        now = int(time.time())
         claims = {
             "role": RUNNER,
             "aud": RUNNER,
@@ -63,24 +104,13 @@ class RunTokens:
             "run_id": str(grant.run_id),
             "session_id": str(grant.session_id),
             "epoch": grant.epoch,
-            "iat": now,
-            "exp": now + lifetime_seconds,
         }
-        headers = {"kid": self._kid} if self._kid else None
-        return jwt.encode(claims, self._private, self._algorithm, headers=headers)
+        return self._signer.sign(claims, lifetime_seconds)
 
     def verify(self, token: str) -> RunGrant:
         """Raises NotAuthenticated for anything but a run token of ours that has not expired."""
         try:
-            claims = jwt.decode(
-                token,
-                self._public,
-                algorithms=[self._algorithm],
-                audience=RUNNER,
-                issuer=RUN_TOKEN_ISSUER,
-                leeway=CLOCK_SKEW_SECONDS,
-                options={"require": ["exp", "aud", "iss", "run_id", "session_id", "epoch"]},
-            )
+            claims = self._signer.claims(token, RUNNER, ("run_id", "session_id", "epoch"))
             return RunGrant(UUID(claims["run_id"]), UUID(claims["session_id"]), int(claims["epoch"]))
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
             raise NotAuthenticated("the run token is not valid") from error
@@ -111,7 +141,8 @@ class Users:
                 leeway=CLOCK_SKEW_SECONDS,
                 options={"require": ["exp", "sub", "aud", "iss"]},
             )
-            if claims.get("role") != USER_AUDIENCE:
+            # What we mint for an API key never leaves us: whoever shows it has not got it from us.
+            if claims.get("role") != USER_AUDIENCE or KEY_CLAIM in claims:
                 raise NotAuthenticated("the token is not a signed-in user's")
             return Caller(UUID(claims["sub"]), token)
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:

@@ -46,6 +46,8 @@ RUN_COLUMNS = (
 )
 # Agents and environments alike.
 CONFIG_COLUMNS = "id,config,archived_at,created_at,updated_at"
+# All but the hash, which nobody reads.
+KEY_COLUMNS = "id,name,prefix,scopes,expires_at,last_used_at,revoked_at,created_at"
 TOKEN_REFUSED = ("PGRST301", "PGRST302", "PGRST303")
 
 
@@ -188,6 +190,18 @@ class UserStore:
         """`delete_environment_v1`: its id. Raises NotFound, NotPermitted."""
         return await call(self._client, "delete_environment_v1", {"environment_id": id})
 
+    async def create_key(self, arguments: Row) -> Row:
+        """`create_key_v1`: the key, without its secret. Raises NotPermitted, Conflict."""
+        return await call(self._client, "create_key_v1", arguments)
+
+    async def keys(self, wanted: Filter) -> list[Row]:
+        """The caller's keys that fit, one more than the page shows."""
+        return await self._listed("api_keys", KEY_COLUMNS, wanted)
+
+    async def revoke_key(self, id: str) -> Row:
+        """`revoke_key_v1`: the key. Raises NotFound, NotPermitted."""
+        return await call(self._client, "revoke_key_v1", {"key_id": id})
+
     async def _listed(self, table: str, columns: str, wanted: Filter) -> list[Row]:
         query = self._client.from_(table).select(columns)
         for column, values in wanted.among:
@@ -257,6 +271,10 @@ class ServiceStore:
         with refusals():
             answer = await query.is_("ended_at", "null").limit(1).execute()
         return next(iter(rows(answer.data)), None)
+
+    async def use_key(self, hash: str) -> Row:
+        """`use_key_v1`: `{"id", "owner", "scopes", "expires_at"}`. Raises NotAuthenticated."""
+        return await call(self._client, "use_key_v1", {"hash": hash})
 
     async def launch_facts(self, run_id: UUID) -> Row:
         """`launch_facts_v1`: `{"run", "session"}`. Raises NotFound."""

@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -139,7 +139,7 @@ class Streams:
 
     async def follow(
         self, caller: Caller, session: Row, after: int, kinds: frozenset[str] = frozenset()
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The session's events after `after`, each once, in order, as SSE messages; ends after the terminal one.
 
         `session` is the row as the caller sees it. A session of plans ends with its run, a conversation when it is

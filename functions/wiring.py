@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import httpx
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
 
 from functions import bundle
-from functions.errors import NotAuthenticated
+from functions.errors import NotAuthenticated, NotPermitted
 from functions.identity import Caller, RunGrant, RunTokens, Users
+from functions.keys import Keys, is_key
 from functions.launch import Launcher
 from functions.recovery import Recovery
 from functions.sandboxes import Sandboxes
@@ -18,8 +20,14 @@ from functions.settings import Settings
 from functions.store import Store
 from functions.streams import Streams
 from functions.turns import Turns
+from functions.watch_tokens import WatchTokens, is_watch_token
 
 MAX_CONNECTIONS = 100
+# What the OpenAPI document says of a credential; the credential itself is read by `credential`.
+BEARER = HTTPBearer(scheme_name="bearer", description="A Supabase user's JWT, or an API key.", auto_error=False)
+API_KEY = APIKeyHeader(name="x-api-key", scheme_name="x-api-key", description="An API key.", auto_error=False)
+WATCH_TOKEN = HTTPBearer(scheme_name="watch_token", description="For one session.", auto_error=False)
+RUN_TOKEN = HTTPBearer(scheme_name="run_token", description="What a runner was given.", auto_error=False)
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,9 @@ class Services:
     settings: Settings
     store: Store
     users: Users
+    keys: Keys
     tokens: RunTokens
+    watch_tokens: WatchTokens
     sandboxes: Sandboxes
     launcher: Launcher
     recovery: Recovery
@@ -53,7 +63,9 @@ async def opened(settings: Settings) -> AsyncIterator[Services]:
                 settings,
                 store,
                 Users(settings, http),
+                Keys(settings, store),
                 tokens,
+                WatchTokens(settings),
                 sandboxes,
                 launcher,
                 recovery,
@@ -78,15 +90,52 @@ def credential(request: Request) -> str:
 
 
 async def caller(request: Request) -> Caller:
-    """The signed-in user. Raises NotAuthenticated, StoreUnavailable."""
-    return await services(request).users.verify(credential(request))
+    """The signed-in user, or the owner of the API key. Raises NotAuthenticated, StoreUnavailable."""
+    shown, served = credential(request), services(request)
+    return await (served.keys.verify(shown) if is_key(shown) else served.users.verify(shown))
 
 
-def runner(request: Request) -> RunGrant:
+def allowed(caller: Caller, wanted: SecurityScopes) -> Caller:
+    """The caller. Raises NotPermitted unless they have the scopes that the route asks for."""
+    if missing := set(wanted.scopes) - caller.scopes:
+        raise NotPermitted(f"the API key has not the scope {', '.join(sorted(missing))}", type="scope_missing")
+    return caller
+
+
+def permitted(
+    wanted: SecurityScopes,
+    caller: Annotated[Caller, Depends(caller)],
+    _bearer: Annotated[object, Depends(BEARER)],
+    _key: Annotated[object, Depends(API_KEY)],
+) -> Caller:
+    """The caller, who may do what the route asks for. Raises NotPermitted, and as `caller`."""
+    return allowed(caller, wanted)
+
+
+async def watching(
+    wanted: SecurityScopes,
+    request: Request,
+    _bearer: Annotated[object, Depends(BEARER)],
+    _key: Annotated[object, Depends(API_KEY)],
+    _token: Annotated[object, Depends(WATCH_TOKEN)],
+) -> Caller:
+    """As `permitted`, or whoever holds a watch token: RLS hides every session but its own. Raises as `permitted`."""
+    shown = credential(request)
+    if is_watch_token(shown):
+        return allowed(services(request).watch_tokens.verify(shown), wanted)
+    return allowed(await caller(request), wanted)
+
+
+def runner(request: Request, _token: Annotated[object, Depends(RUN_TOKEN)]) -> RunGrant:
     """The run whose token was sent. Raises NotAuthenticated."""
     return services(request).tokens.verify(credential(request))
 
 
 Served = Annotated[Services, Depends(services)]
+# Whoever is somebody; the others say what they may do. A Supabase user may do everything.
 SignedIn = Annotated[Caller, Depends(caller)]
+Reader = Annotated[Caller, Security(permitted, scopes=["read"])]
+Watcher = Annotated[Caller, Security(watching, scopes=["read"])]
+Speaker = Annotated[Caller, Security(permitted, scopes=["run"])]
+Admin = Annotated[Caller, Security(permitted, scopes=["admin"])]
 Runner = Annotated[RunGrant, Depends(runner)]

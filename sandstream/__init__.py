@@ -13,6 +13,7 @@ from sandstream.errors import (
     UnavailableError,
 )
 from sandstream.events import Event, Preview, is_final
+from sandstream.keys import Key, NewKey, WatchToken
 from sandstream.schedule import WatchSettings
 from sandstream.signin import Anonymous, Password
 from sandstream.wire import Command, Page, Run, Session, Usage
@@ -23,6 +24,8 @@ __all__ = [
     "ConflictError",
     "Event",
     "InvalidRequestError",
+    "Key",
+    "NewKey",
     "NotAuthenticatedError",
     "NotFoundError",
     "NotPermittedError",
@@ -38,5 +41,6 @@ __all__ = [
     "UnavailableError",
     "Usage",
     "WatchSettings",
+    "WatchToken",
     "is_final",
 ]

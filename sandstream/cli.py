@@ -1,6 +1,6 @@
 """`sandstream`: talk to Claude, submit, watch and cancel from a terminal; the local stack and the demo.
 
-Against a deployment: SANDSTREAM_URL and SANDSTREAM_KEY (a user's access token).
+Against a deployment: SANDSTREAM_URL and SANDSTREAM_KEY (an API key, or a user's access token).
 """
 
 import asyncio
@@ -9,40 +9,45 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sandstream import cli_keys
 from sandstream import demo as demonstration
 from sandstream.chat import Chat, WaitsForUserError
 from sandstream.client import Sandstream
 from sandstream.errors import SandstreamError
 from sandstream.keyboard import keyboard
 from sandstream.render import lines
+from sandstream.shell import (
+    Key,
+    Url,
+    err,
+    fail,
+    failing_cleanly,
+    finish,
+    listing,
+    moment,
+    out,
+    show_listing,
+    stopping,
+    with_client,
+)
 from sandstream.up import LocalStack, local_stack
 from sandstream.wire import Command, Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+app.add_typer(cli_keys.app, name="keys")
 
-Url = Annotated[str, typer.Option(envvar="SANDSTREAM_URL", help="Base URL of the endpoints.")]
-Key = Annotated[str, typer.Option(envvar="SANDSTREAM_KEY", help="Access token of a signed-in Supabase user.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")]
 
 # What a plan may hold beside its commands: the arguments of `submit`.
 PLAN_FIELDS = {"session_id", "title", "metadata", "egress", "timeout"}
-# Wide enough for an id and a time, also where the terminal is narrower or there is none.
-LISTING_WIDTH = 120
-
 # What a run's end means for the shell. 130 is what a shell says of a program that was interrupted.
 EXIT_CODES = {"succeeded": 0, "failed": 1, "timed_out": 1, "lost": 1, "cancelled": 130}
 # Claude waits for an answer, and there is nobody here to ask.
@@ -163,17 +168,15 @@ def cancel(url: Url, key: Key, run: Annotated[UUID, typer.Argument(help="A run's
 def sessions(url: Url, key: Key, limit: Annotated[int, typer.Option(min=1, max=1000)] = 20) -> None:
     """List sessions, newest first."""
 
-    async def listing(client: Sandstream) -> int:
-        table = Table(box=None, padding=(0, 2))
-        for heading in ("session", "status", "events", "created", "title"):
-            table.add_column(heading, no_wrap=True)
+    async def list_sessions(client: Sandstream) -> int:
+        table = listing("session", "status", "events", "created", "title")
         for found in (await client.sessions(limit=limit)).data:
-            created = found.created_at.astimezone().isoformat(sep=" ", timespec="seconds")
+            created = moment(found.created_at)
             table.add_row(str(found.id), found.status, str(found.last_seq), created, Text(found.title or ""))
-        Console(width=max(out.width, LISTING_WIDTH), highlight=False).print(table)
+        show_listing(table)
         return 0
 
-    finish(url, key, listing)
+    finish(url, key, list_sessions)
 
 
 def read_plan(command: list[str], file: Path | None) -> dict[str, Any]:
@@ -231,50 +234,3 @@ def addresses(stack: LocalStack) -> Table:
     for name, value in stack.model_dump(exclude={"user_token"}).items():
         table.add_row(name, Text(value or "(none yet)", overflow="fold"))
     return table
-
-
-async def with_client(url: str, key: str, use: Callable[[Sandstream], Awaitable[Any]]) -> Any:
-    """What `use` answers, given a client."""
-    async with Sandstream(url, key) as client:
-        return await use(client)
-
-
-def finish(url: str, key: str, use: Callable[[Sandstream], Coroutine[Any, Any, int]]) -> NoReturn:
-    """Runs it, and ends the program with the code that it answers."""
-    with stopping(), failing_cleanly():
-        code = asyncio.run(with_client(url, key, use))
-    raise typer.Exit(code)
-
-
-@contextmanager
-def failing_cleanly() -> Iterator[None]:
-    """Says what went wrong in one line, and exits with 1; Ctrl-C exits with 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except (SandstreamError, TimeoutError) as error:
-        fail(str(error) or "it took too long")
-
-
-@contextmanager
-def stopping() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the program as Ctrl-C does: with its clean-up."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-
-
-def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """What Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-def fail(message: str) -> NoReturn:
-    """One line on stderr, exit code 1."""
-    err.print(Text(message, style="red"))
-    raise typer.Exit(1)

@@ -16,6 +16,7 @@ from sandstream.access import SupabaseAccess, Tokens
 from sandstream.conversation import Block, Content, OnBusy
 from sandstream.endpoints import Endpoints
 from sandstream.events import Event, Preview
+from sandstream.keys import Keys, WatchToken, is_key
 from sandstream.live import Heard, with_previews
 from sandstream.log import http_client
 from sandstream.signin import Anonymous, Password, SignedIn
@@ -30,7 +31,8 @@ Credentials = str | Callable[[], Awaitable[str]] | Password | Anonymous
 class Sandstream:
     """A deployment, as one caller. An async context manager.
 
-    `credentials` is a Supabase access token, an async function that gives the current one, or who is to sign in.
+    `credentials` is an API key or a Supabase access token, an async function that gives the current one, or who is to
+    sign in.
     Every method raises RefusedError (see errors.py for its kinds) when the answer is no, and UnavailableError when
     there was none after several attempts. `timeout` is for one attempt, in seconds.
     """
@@ -40,6 +42,7 @@ class Sandstream:
         self._config: Config | None = None
         self._signed_in: SignedIn | None = None
         self._endpoints = Endpoints(url, Tokens(self.token), timeout=timeout)
+        self.keys = Keys(self._endpoints)
         # Made by the first watch: a client's TLS context costs tens of milliseconds.
         self._supabase: httpx.AsyncClient | None = None
 
@@ -62,7 +65,7 @@ class Sandstream:
         return self._config
 
     async def token(self) -> str:
-        """The caller's current access token; signs in when that is still to be done."""
+        """The caller's current access token or API key; signs in when that is still to be done."""
         if isinstance(self._credentials, str):
             return self._credentials
         if not isinstance(self._credentials, Password | Anonymous):
@@ -248,7 +251,8 @@ class Sandstream:
         """
         config = await self.config()
         self._supabase = self._supabase or http_client(config.supabase_url)
-        access = SupabaseAccess(config.supabase_url, config.publishable_key, self.token, self._supabase)
+        token = await self._token_for(session_id)
+        access = SupabaseAccess(config.supabase_url, config.publishable_key, token, self._supabase)
 
         def watching(heard: Heard | None = None) -> AsyncGenerator[Event, None]:
             return watch(access, session_id, after, on_previews=heard, **how)
@@ -267,6 +271,22 @@ class Sandstream:
             if not current.has_ended:
                 await self._until_end(current, seq)
         return current
+
+    async def watch_token(self, session_id: UUID | str, expires_in: int = 3600) -> WatchToken:
+        """A token that can follow this one session and do nothing else, for so many seconds. Raises NotFoundError."""
+        body = {"expires_in_seconds": expires_in}
+        answer = await self._endpoints.call("POST", f"/v1/sessions/{session_id}/token", body=body)
+        return WatchToken.model_validate_json(answer.content)
+
+    async def _token_for(self, session_id: UUID | str) -> Callable[[], Awaitable[str]]:
+        """What Supabase is shown: the caller's own token; for a key, which Supabase does not know, watch tokens."""
+        if not is_key(await self.token()):
+            return self.token
+
+        async def another() -> str:
+            return (await self.watch_token(session_id)).token
+
+        return another
 
     async def _say(self, session_id: UUID | str, event: dict[str, Any], key: str | None, **more: str) -> Event:
         """Sends one user event; an interrupt that the endpoint puts before it is not what is answered here."""

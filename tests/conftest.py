@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +35,18 @@ class Person:
     def endpoints(self) -> httpx.AsyncClient:
         """The endpoints, by plain HTTP."""
         return httpx.AsyncClient(base_url=self.stack.api.url, headers=self.headers, timeout=60)
+
+    async def key(self, *scopes: str) -> dict[str, Any]:
+        """A new API key of this user's, as it is answered."""
+        async with self.endpoints() as http:
+            answer = await http.post("/v1/keys", json={"name": "test", "scopes": scopes})
+        assert answer.status_code == httpx.codes.CREATED, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    async def behind_key(self, *scopes: str) -> "Person":
+        """The same user as a program that has an API key of theirs."""
+        return replace(self, token=(await self.key(*scopes))["key"])
 
     def tables(self) -> httpx.AsyncClient:
         """Supabase's REST, as this user."""

@@ -38,6 +38,7 @@ FLOORS = (
         "hosts",
         "identity",
         "job",
+        "keys",
         "logs",
         "models",
         "pages",
@@ -46,6 +47,7 @@ FLOORS = (
         "store",
         "timing",
         "tools",
+        "watch_tokens",
     },
     {"settings"},
     {"errors"},
@@ -132,7 +134,9 @@ def test_the_readmes_commands_exist() -> None:
     text = "\n".join(path.read_text() for path in tracked("*.md"))
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= targets
     cli = (ROOT / "sandstream/cli.py").read_text()
-    commands = set(re.findall(r"@app\.command\(\)\ndef (\w+)", cli)) | set(re.findall(r'command\(name="(\w+)"\)', cli))
+    commands = set(re.findall(r"@app\.command\(\)\ndef (\w+)", cli)) | set(
+        re.findall(r'(?:command|add_typer)\([^)]*name="(\w+)"\)', cli)
+    )
     named = set(re.findall(r"(?:bin/|`)sandstream ([a-z]+)", text))
     assert named
     assert named <= commands

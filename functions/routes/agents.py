@@ -9,7 +9,7 @@ from functions.errors import Conflict, InvalidRequest
 from functions.models import Page, claim
 from functions.pages import Created, Filter, Part, created, part
 from functions.requests import idempotency_key
-from functions.wiring import Served, SignedIn
+from functions.wiring import Reader, Served, Speaker
 
 UPDATE_TRIES = 3
 router = APIRouter(prefix="/v1/agents", tags=["agents"])
@@ -19,7 +19,7 @@ Version = Annotated[int | None, Query(ge=1, lt=2**31)]
 
 
 @router.post("")
-async def create_agent(body: AgentRequest, key: Key, caller: SignedIn, served: Served) -> Agent:
+async def create_agent(body: AgentRequest, key: Key, caller: Speaker, served: Served) -> Agent:
     """A new agent, at version 1."""
     config = body.config(served.settings.egress_allow)
     asked = claim("POST /v1/agents", body.model_dump(mode="json"), key)
@@ -28,7 +28,7 @@ async def create_agent(body: AgentRequest, key: Key, caller: SignedIn, served: S
 
 @router.get("")
 async def list_agents(
-    caller: SignedIn,
+    caller: Reader,
     served: Served,
     part: Annotated[Part, Depends(part)],
     created: Annotated[Created, Depends(created)],
@@ -40,13 +40,13 @@ async def list_agents(
 
 
 @router.get("/{agent_id}")
-async def get_agent(agent_id: Id, caller: SignedIn, served: Served, version: Version = None) -> Agent:
+async def get_agent(agent_id: Id, caller: Reader, served: Served, version: Version = None) -> Agent:
     """The agent, at its latest version or at the given one."""
     return as_agent(await served.store.as_user(caller.token).agent(agent_id, version))
 
 
 @router.post("/{agent_id}")
-async def update_agent(agent_id: Id, body: AgentUpdate, key: Key, caller: SignedIn, served: Served) -> Agent:
+async def update_agent(agent_id: Id, body: AgentUpdate, key: Key, caller: Speaker, served: Served) -> Agent:
     """A new version with what the body names, unless it changes nothing. Sessions keep the version they have."""
     store = served.store.as_user(caller.token)
     asked = claim(f"POST /v1/agents/{agent_id}", body.model_dump(mode="json", exclude_unset=True), key)
@@ -63,7 +63,7 @@ async def update_agent(agent_id: Id, body: AgentUpdate, key: Key, caller: Signed
 
 
 @router.post("/{agent_id}/archive")
-async def archive_agent(agent_id: Id, key: Key, caller: SignedIn, served: Served) -> Agent:
+async def archive_agent(agent_id: Id, key: Key, caller: Speaker, served: Served) -> Agent:
     """No session starts with it any more; those that have it go on."""
     asked = claim(f"POST /v1/agents/{agent_id}/archive", None, key)
     return as_agent(await served.store.as_user(caller.token).archive_agent(agent_id, asked))
@@ -71,7 +71,7 @@ async def archive_agent(agent_id: Id, key: Key, caller: SignedIn, served: Served
 
 @router.get("/{agent_id}/versions")
 async def list_versions(
-    agent_id: Id, caller: SignedIn, served: Served, part: Annotated[Part, Depends(part)]
+    agent_id: Id, caller: Reader, served: Served, part: Annotated[Part, Depends(part)]
 ) -> Page[Agent]:
     """All versions of an agent, newest first."""
     store = served.store.as_user(caller.token)

@@ -14,7 +14,7 @@ from functions.requests import idempotency_key
 from functions.store import Choice
 from functions.timing import Timings
 from functions.turns import Message
-from functions.wiring import Served, SignedIn
+from functions.wiring import Served, Speaker, Watcher
 from sandstream.events import Event
 
 router = APIRouter(prefix="/v1/sessions/{session_id}/events", tags=["events"])
@@ -77,7 +77,7 @@ def previewed(
 
 @router.post("")
 async def send_events(
-    session_id: UUID, body: SendRequest, key: Key, caller: SignedIn, served: Served, response: Response
+    session_id: UUID, body: SendRequest, key: Key, caller: Speaker, served: Served, response: Response
 ) -> Page[dict[str, Any]]:
     """Puts what a person says into the log; a message starts a turn, or joins the one that is on, as `on_busy` says."""
     message = Message(
@@ -96,7 +96,7 @@ async def send_events(
 @router.get("")
 async def list_events(
     session_id: UUID,
-    caller: SignedIn,
+    caller: Watcher,
     served: Served,
     choice: Annotated[Choice, Depends(chosen)],
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 500,
@@ -112,7 +112,7 @@ async def list_events(
 @router.get("/stream", response_class=EventSourceResponse)
 async def stream_events(
     session_id: UUID,
-    caller: SignedIn,
+    caller: Watcher,
     served: Served,
     place: Annotated[int | None, Depends(asked_place)],
     kinds: Annotated[frozenset[str], Depends(previewed)],
@@ -130,7 +130,10 @@ async def stream_events(
         return Response(status_code=204)
     events = served.streams.follow(caller, session, position, kinds)
     return EventSourceResponse(
-        events, ping=SSE_HEARTBEAT_SECONDS, send_timeout=SSE_SEND_SECONDS, headers={"Cache-Control": "no-store"}
+        served.keys.while_valid(caller, events),
+        ping=SSE_HEARTBEAT_SECONDS,
+        send_timeout=SSE_SEND_SECONDS,
+        headers={"Cache-Control": "no-store"},
     )
 
 

@@ -10,14 +10,14 @@ from functions.launch import Order, end
 from functions.models import AcceptedRun, Run, RunRequest, request_hash
 from functions.requests import idempotency_key
 from functions.timing import Timings
-from functions.wiring import Runner, Served, SignedIn
+from functions.wiring import Reader, Runner, Served, Speaker
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 Key = Annotated[str | None, Depends(idempotency_key)]
 
 
 @router.post("", status_code=202)
-async def submit_run(body: RunRequest, key: Key, caller: SignedIn, served: Served, response: Response) -> AcceptedRun:
+async def submit_run(body: RunRequest, key: Key, caller: Speaker, served: Served, response: Response) -> AcceptedRun:
     """Admits a plan, launches its runner in a sandbox and answers; the events follow by themselves."""
     longest = served.settings.max_limit_seconds
     if body.timeout is not None and body.timeout > longest:
@@ -40,13 +40,13 @@ async def submit_run(body: RunRequest, key: Key, caller: SignedIn, served: Serve
 
 
 @router.get("/{run_id}")
-async def get_run(run_id: UUID, caller: SignedIn, served: Served) -> Run:
+async def get_run(run_id: UUID, caller: Reader, served: Served) -> Run:
     """The run as it stands."""
     return Run.model_validate(await served.store.as_user(caller.token).run(run_id))
 
 
 @router.post("/{run_id}/cancel", status_code=202)
-async def cancel_run(run_id: UUID, key: Key, caller: SignedIn, served: Served) -> Run:
+async def cancel_run(run_id: UUID, key: Key, caller: Speaker, served: Served) -> Run:
     """Asks a live run to stop; its terminal event tells when it has."""
     asked = request_hash(f"POST /v1/runs/{run_id}/cancel", None)
     return Run.model_validate(await served.recovery.cancel(caller, run_id, asked, key))

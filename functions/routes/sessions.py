@@ -11,12 +11,14 @@ from functions.agents import AgentId
 from functions.conversations import DeletedSession, Session, SessionRequest, SessionUpdate, as_session
 from functions.errors import NotBuilt
 from functions.events import posted
+from functions.identity import Caller
 from functions.models import Page, claim, request_hash
 from functions.pages import Created, Filter, Order, Part, created, part
 from functions.requests import idempotency_key
 from functions.timing import Timings
 from functions.turns import NewSession
-from functions.wiring import Served, SignedIn
+from functions.watch_tokens import WatchRequest, WatchToken
+from functions.wiring import Reader, Served, Speaker, Watcher
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 Key = Annotated[str | None, Depends(idempotency_key)]
@@ -49,7 +51,7 @@ def wanted(
 
 @router.post("")
 async def create_session(
-    body: SessionRequest, key: Key, caller: SignedIn, served: Served, response: Response
+    body: SessionRequest, key: Key, caller: Speaker, served: Served, response: Response
 ) -> Session:
     """A new session; with `initial_events` its first turn starts at once."""
     timings = Timings()
@@ -60,20 +62,20 @@ async def create_session(
 
 
 @router.get("")
-async def list_sessions(caller: SignedIn, served: Served, wanted: Annotated[Filter, Depends(wanted)]) -> Page[Session]:
+async def list_sessions(caller: Reader, served: Served, wanted: Annotated[Filter, Depends(wanted)]) -> Page[Session]:
     """The caller's sessions, newest first unless `order` says otherwise."""
     rows = await served.store.as_user(caller.token).sessions(wanted)
     return wanted.part.page(rows, [as_session(row) for row in rows])
 
 
 @router.get("/{session_id}")
-async def get_session(session_id: UUID, caller: SignedIn, served: Served) -> Session:
+async def get_session(session_id: UUID, caller: Watcher, served: Served) -> Session:
     """The session as it stands."""
     return as_session(await served.store.as_user(caller.token).session(session_id))
 
 
 @router.post("/{session_id}")
-async def update_session(session_id: UUID, body: SessionUpdate, key: Key, caller: SignedIn, served: Served) -> Session:
+async def update_session(session_id: UUID, body: SessionUpdate, key: Key, caller: Speaker, served: Served) -> Session:
     """The session with what the body names. Its agent's tools change between turns only."""
     store = served.store.as_user(caller.token)
     changes = body.changes()
@@ -85,21 +87,30 @@ async def update_session(session_id: UUID, body: SessionUpdate, key: Key, caller
 
 
 @router.delete("/{session_id}")
-async def delete_session(session_id: UUID, key: Key, caller: SignedIn, served: Served) -> DeletedSession:
+async def delete_session(session_id: UUID, key: Key, caller: Speaker, served: Served) -> DeletedSession:
     """Removes the session, its log and its sandbox. 409 while a turn runs."""
     await served.turns.delete(caller, session_id, request_hash(f"DELETE /v1/sessions/{session_id}", None), key)
     return DeletedSession(id=session_id)
 
 
 @router.post("/{session_id}/archive")
-async def archive_session(session_id: UUID, key: Key, caller: SignedIn, served: Served) -> Session:
+async def archive_session(session_id: UUID, key: Key, caller: Speaker, served: Served) -> Session:
     """Ends the session and its sandbox, and keeps its log. 409 while a turn runs."""
     asked = request_hash(f"POST /v1/sessions/{session_id}/archive", None)
     return as_session(await served.turns.archive(caller, session_id, asked, key))
 
 
+@router.post("/{session_id}/token")
+async def create_token(
+    session_id: UUID, caller: Reader, served: Served, _key: Key, body: WatchRequest | None = None
+) -> WatchToken:
+    """A token that can read and hear this one session, and do nothing else; each request makes another."""
+    await served.store.as_user(caller.token).session(session_id)
+    return served.watch_tokens.mint(session_id, caller, (body or WatchRequest()).expires_in_seconds)
+
+
 async def ordered(
-    body: SessionRequest, key: str | None, caller: SignedIn, served: Served, timings: Timings
+    body: SessionRequest, key: str | None, caller: Caller, served: Served, timings: Timings
 ) -> NewSession:
     """The request in the words of the use case, its agent and environment resolved."""
     store, opened = served.store.as_user(caller.token), served.settings.egress_allow

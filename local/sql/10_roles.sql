@@ -49,7 +49,8 @@ grant usage on schema extensions to postgres, anon, authenticated, service_role;
 grant create on schema extensions to postgres;
 grant usage on schema auth to postgres, anon, authenticated, service_role;
 grant all on schema auth to supabase_auth_admin;
-grant usage on schema realtime to postgres, anon, authenticated, service_role;
+grant usage on schema realtime to postgres with grant option;
+grant usage on schema realtime to anon, authenticated, service_role;
 grant all on schema realtime to supabase_realtime_admin;
 
 -- What `postgres` makes in public is open to the three API roles unless a migration revokes it: RLS is what guards rows.

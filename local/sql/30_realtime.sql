@@ -17,7 +17,7 @@ create index if not exists messages_inserted_at_topic_index on realtime.messages
   where extension = 'broadcast' and private;
 
 -- Only an owner may make policies. `postgres`, which runs the migrations, is a member of the owner; on hosted Supabase the
--- extension supautils (`supautils.policy_grants`) lets it make policies on this table and nothing more.
+-- extension supautils (`supautils.policy_grants`) lets it make policies on this table, and it may hand on SELECT and INSERT.
 alter table realtime.messages owner to supabase_realtime_admin;
 alter table realtime.messages enable row level security;
 grant select, insert, update on realtime.messages to anon, authenticated, service_role;

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-METHODS = ["GET", "POST"]
+METHODS = ["GET", "POST", "DELETE"]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import os
 import shutil
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,23 @@ async def test_supabase_js_reads_a_finished_session(world: World) -> None:
     for after in (0, 700, last):
         async with node(person, world.supabase.url, run.session_id, after) as process:
             assert await seqs_of(process) == one_to(last, after)
+
+
+async def test_supabase_js_follows_a_session_with_a_watch_token(world: World) -> None:
+    """A browser that was given one session reads it live, to its end, and finds no other."""
+    person = await world.person()
+    run, other = await person.admit(), await person.admit()
+    watcher = replace(person, token=person.watch_token(run.session_id))
+    async with node(watcher, world.supabase.url, run.session_id) as process:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"1\n"
+        last = await run.append(3)
+        assert [int(await process.stdout.readline()) for _ in range(3)] == one_to(last, 1)
+        last = await run.finish()
+        assert await seqs_of(process) == one_to(last, last - 2)
+    async with node(watcher, world.supabase.url, other.session_id) as process:
+        with pytest.raises(AssertionError, match="there is no session"):
+            await seqs_of(process)
 
 
 async def test_supabase_js_is_told_that_a_strangers_session_is_not_there(world: World) -> None:

@@ -151,6 +151,11 @@ class Person:
         claims = jwt.decode(self.token, options={"verify_signature": False})
         return self.supabase.sign(claims | {"exp": int(time.time()) + seconds})
 
+    def watch_token(self, session_id: str, seconds: int = 3600) -> str:
+        """A token for one session of this person's, as the endpoints mint it."""
+        claims = {"role": "watcher", "aud": "watcher", "sub": self.id, "session_id": session_id}
+        return self.supabase.sign({**claims, "exp": int(time.time()) + seconds})
+
     async def admit(self, session_id: str | None = None) -> Writer:
         """A run of this person's, admitted but never launched: the test is its runner."""
         arguments = {

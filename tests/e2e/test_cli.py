@@ -252,3 +252,21 @@ async def test_a_stack_that_cannot_start_says_why(stack: Stack, tmp_path: Path) 
     assert code == 1
     assert "SANDBOX_ISOLATION" in err.upper() or "sandbox_isolation" in err
     assert os.listdir(tmp_path) == []
+
+
+async def test_keys_are_made_used_and_revoked_at_a_terminal(owner: Person) -> None:
+    """The secret alone is on stdout, so that a script can take it; it runs a plan, and does no more once revoked."""
+    code, secret, told = await sandstream(environment(owner), "keys", "create", "ci")
+    assert (code, secret.startswith("sst_"), len(secret.strip())) == (0, True, 47)
+    id = told.split()[0]
+    behind = {**environment(owner), "SANDSTREAM_KEY": secret.strip()}
+    code, out, _ = await sandstream(behind, "run", "--", "echo", "hello behind a key")
+    assert (code, "hello behind a key" in out) == (0, True)
+    code, _, err = await sandstream(behind, "keys", "list")
+    assert (code, "scope" in err) == (1, True)
+    code, out, _ = await sandstream(environment(owner), "keys", "revoke", id)
+    assert (code, id in out) == (0, True)
+    code, out, _ = await sandstream(environment(owner), "keys", "list")
+    assert [word in out for word in (id, secret[:12], "run,read", "revoked", "ci", secret.strip())] == [True] * 5 + [
+        False
+    ]

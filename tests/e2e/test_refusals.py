@@ -192,9 +192,13 @@ PATHS = [
     ("POST", f"/v1/sessions/{NOTHING}"),
     ("DELETE", f"/v1/sessions/{NOTHING}"),
     ("POST", f"/v1/sessions/{NOTHING}/archive"),
+    ("POST", f"/v1/sessions/{NOTHING}/token"),
     ("POST", f"/v1/sessions/{NOTHING}/events"),
     ("GET", f"/v1/sessions/{NOTHING}/events"),
     ("GET", f"/v1/sessions/{NOTHING}/events/stream"),
+    ("POST", "/v1/keys"),
+    ("GET", "/v1/keys"),
+    ("DELETE", f"/v1/keys/{NOTHING}"),
 ]
 
 

@@ -57,4 +57,8 @@ def test_these_are_the_endpoints(settings: Settings) -> None:
         "GET /v1/sessions/{session_id}/events",
         "POST /v1/sessions/{session_id}/events",
         "GET /v1/sessions/{session_id}/events/stream",
+        "POST /v1/sessions/{session_id}/token",
+        "POST /v1/keys",
+        "GET /v1/keys",
+        "DELETE /v1/keys/{key_id}",
     }

@@ -138,7 +138,7 @@ def alive(pid: int) -> bool:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands run in login shells, which must not read, and when killed not spoil, the profile of who runs the tests."""
+    """Commands run in login shells, which must not read, nor spoil when killed, the profile of who runs the tests."""
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
 
 

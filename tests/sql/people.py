@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 Connection = psycopg.Connection[Any]
 
-API_ROLES = ("anon", "authenticated", "service_role", "runner")
+API_ROLES = ("anon", "authenticated", "service_role", "runner", "watcher")
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,12 @@ def new_run(rest: Connection, admin: Connection, owner: Person | None = None, **
     return Run(UUID(row["id"]), UUID(row["session_id"]), owner, Person("runner", "runner", claims))
 
 
+def watcher(of_session: UUID, owner: Person, **claims: object) -> Person:
+    """Who holds a watch token for the session; None takes a claim away."""
+    said = {"role": "watcher", "aud": "watcher", "sub": str(owner.id), "session_id": str(of_session), **claims}
+    return Person("watcher", "watcher", {name: value for name, value in said.items() if value is not None})
+
+
 def events(numbers: Iterable[int], size: int = 0) -> list[Json]:
     """Events with these n, as the runner sends them; `size` characters of text each."""
     return [

@@ -9,9 +9,9 @@ import pytest
 
 from tests.sql.conversations import new_turn
 from tests.sql.people import ANON, API_ROLES, SERVICE, Connection, Person, acting, column, refused, scalar, sign_up
-from tests.sql.runs import HASH, finish, new_run
+from tests.sql.runs import HASH, finish, new_run, watcher
 
-PEOPLE = ("owner", "stranger", "anonymous user", "anon", "runner", "service")
+PEOPLE = ("owner", "stranger", "anonymous user", "anon", "runner", "service", "watcher")
 ACTIONS = {
     "select": "select count(*) from public.{}",
     "insert": "insert into public.{} default values",
@@ -21,21 +21,23 @@ ACTIONS = {
 
 # How many rows each person sees of one owner's conversation, plan, agent and the rest; None: may not even ask.
 READERS: dict[str, tuple[int | None, ...]] = {
-    # people:            owner stranger anonymous anon runner service
-    "agent_sessions": (2, 0, 0, None, None, 2),
-    "agent_runs": (2, 0, 0, None, None, 2),
-    "agent_events": (5, 0, 0, None, None, 5),
-    "sandbox_executions": (1, 0, 0, None, None, 1),
+    # people:            owner stranger anonymous anon runner service watcher
+    "agent_sessions": (2, 0, 0, None, None, 2, 1),
+    "agent_runs": (2, 0, 0, None, None, 2, 1),
+    "agent_events": (5, 0, 0, None, None, 5, 3),
+    "sandbox_executions": (1, 0, 0, None, None, 1, None),
     # The ready-made ones are everyone's.
-    "agents": (2, 1, 1, None, None, 2),
-    "agent_versions": (3, 1, 1, None, None, 3),
-    "environments": (2, 1, 1, None, None, 2),
-    "idempotency_keys": (None, None, None, None, None, None),
-    "session_secrets": (None, None, None, None, None, None),
-    "session_attachments": (None, None, None, None, None, None),
-    "session_transcripts": (None, None, None, None, None, None),
-    "session_files": (None, None, None, None, None, None),
-    "run_moves": (11, 11, 11, None, None, 11),
+    "agents": (2, 1, 1, None, None, 2, None),
+    "agent_versions": (3, 1, 1, None, None, 3, None),
+    "environments": (2, 1, 1, None, None, 2, None),
+    "idempotency_keys": (None, None, None, None, None, None, None),
+    "session_secrets": (None, None, None, None, None, None, None),
+    "session_attachments": (None, None, None, None, None, None, None),
+    "session_transcripts": (None, None, None, None, None, None, None),
+    "session_files": (None, None, None, None, None, None, None),
+    # By its columns, of which one is nobody's.
+    "api_keys": (1, 0, 0, None, None, None, None),
+    "run_moves": (11, 11, 11, None, None, 11, None),
 }
 POLICIES = {
     ("public", "agent_sessions", "the owner may read a session", "SELECT", "authenticated"),
@@ -58,7 +60,12 @@ POLICIES = {
         "authenticated",
     ),
     ("public", "run_moves", "anyone signed in may read the lifecycle", "SELECT", "authenticated"),
+    ("public", "api_keys", "the owner may read an API key", "SELECT", "authenticated"),
     ("realtime", "messages", "the owner of a session may listen to it", "SELECT", "authenticated"),
+    ("public", "agent_sessions", "a watcher may read its session", "SELECT", "watcher"),
+    ("public", "agent_runs", "a watcher may read the runs of its session", "SELECT", "watcher"),
+    ("public", "agent_events", "a watcher may read the log of its session", "SELECT", "watcher"),
+    ("realtime", "messages", "a watcher may listen to its session", "SELECT", "watcher"),
 }
 FUNCTIONS = {
     "admit_run_v1": {"authenticated"},
@@ -75,6 +82,8 @@ FUNCTIONS = {
     "archive_session_v1": {"authenticated"},
     "delete_session_v1": {"authenticated"},
     "send_events_v1": {"authenticated"},
+    "create_key_v1": {"authenticated"},
+    "revoke_key_v1": {"authenticated"},
     "admit_waiting_v1": {"authenticated"},
     "append_events_v1": {"runner"},
     "heartbeat_v1": {"runner"},
@@ -94,6 +103,7 @@ FUNCTIONS = {
     "lose_run_v1": {"service_role"},
     "session_secrets_v1": {"service_role"},
     "launch_facts_v1": {"service_role"},
+    "use_key_v1": {"service_role"},
 }
 SYSTEM = "('pg_catalog', 'information_schema', 'pg_toast')"
 
@@ -109,9 +119,11 @@ def people(rest: Connection, admin: Connection) -> dict[str, Person]:
     agent = run.owner.call(rest, "create_agent_v1", config={"name": "a"}, request_hash=HASH)
     run.owner.call(rest, "update_agent_v1", agent_id=agent["id"], config={"name": "b"}, request_hash=HASH)
     run.owner.call(rest, "create_environment_v1", config={"name": "a"}, request_hash=HASH)
+    of_key = {"name": "a", "scopes": "{read}", "prefix": "sst_aaaaaaaa", "hash": HASH}
+    run.owner.call(rest, "create_key_v1", **of_key, request_hash=HASH)
     everyone = (
         run.owner, sign_up(admin, "stranger"), sign_up(admin, "anonymous user", anonymous=True), ANON, run.runner,
-        SERVICE,
+        SERVICE, watcher(run.session_id, run.owner),
     )  # fmt: skip
     return {person.name: person for person in everyone}
 
@@ -189,8 +201,26 @@ def test_grants_on_tables_are_exactly_select(admin: Connection) -> None:
           and a.grantee <> c.relowner
         """
     ).fetchall()
-    readable = {table for table, seen in READERS.items() if seen[0] is not None}
-    assert set(grants) == {(table, role, "SELECT") for table in readable for role in ("authenticated", "service_role")}
+    people = {"authenticated": "owner", "service_role": "service", "watcher": "watcher"}
+    columns = {role: PEOPLE.index(person) for role, person in people.items()}
+    assert set(grants) == {
+        (table, role, "SELECT")
+        for table, seen in READERS.items()
+        for role, column in columns.items()
+        if seen[column] is not None
+    }
+
+
+def test_the_columns_that_nobody_reads(admin: Connection) -> None:
+    """Of a table that is granted by its columns, what is left out is exactly this."""
+    closed = admin.execute(
+        """
+        select c.relname, t.attname from pg_class c join pg_attribute t on t.attrelid = c.oid and t.attnum > 0
+        where c.relnamespace = 'public'::regnamespace and has_any_column_privilege('authenticated', c.oid, 'select')
+          and not has_column_privilege('authenticated', c.oid, t.attnum, 'select')
+        """
+    ).fetchall()
+    assert closed == [("api_keys", "hash")]
 
 
 def test_every_exposed_table_has_row_level_security_enabled_and_forced(admin: Connection, project: Path) -> None:
@@ -228,7 +258,7 @@ def test_policies_are_named_by_sentences(admin: Connection) -> None:
 def test_policies_ask_for_the_user_once_per_query(admin: Connection) -> None:
     """auth.uid() stands in a subselect in every policy, so that it is not evaluated for every row."""
     conditions = column(admin, "select qual from pg_policies where qual like '%%auth.uid()%%'")
-    assert len(conditions) == 8
+    assert len(conditions) == 9
     assert [text for text in conditions if "SELECT auth.uid() AS uid" not in text] == []
 
 
@@ -298,8 +328,8 @@ def test_the_runner_can_call_its_functions_and_nothing_else(admin: Connection) -
     assert not scalar(admin, "select has_schema_privilege('runner', 'public', 'create')")
 
 
-def test_postgrest_may_become_exactly_four_roles(admin: Connection, rest: Connection) -> None:
-    """authenticator can become the four API roles, is none of them by itself, and cannot become postgres."""
+def test_postgrest_may_become_exactly_five_roles(admin: Connection, rest: Connection) -> None:
+    """authenticator can become the five API roles, is none of them by itself, and cannot become postgres."""
     members = column(admin, "select roleid::regrole::text from pg_auth_members where member = 'authenticator'::regrole")
     assert sorted(members) == sorted(API_ROLES)
     with refused("42501"):
