@@ -266,12 +266,50 @@ class ServiceStore:
         """`session_secrets_v1`: what the session's resources need and no sandbox may hold."""
         return await call(self._client, "session_secrets_v1", {"session_id": str(session_id)})
 
-    async def next_epoch(self, run_id: UUID, expected: int) -> int | None:
-        """`next_epoch_v1`: the run's new epoch; None when it has ended, or is not at the expected one any more."""
-        arguments: Row = {"run_id": str(run_id), "expected": expected}
+    async def restart_run(self, run_id: UUID, expected: int) -> Row:
+        """`restart_run_v1`: `{"epoch", "is_spent"}`; no epoch for one that is not to be restarted. Raises NotFound."""
+        return await call(self._client, "restart_run_v1", {"run_id": str(run_id), "expected": expected})
+
+    async def end_overdue(self, run_id: UUID) -> Row:
+        """`end_overdue_v1`: the run, `timed_out` unless it had ended or has time left. Raises NotFound."""
+        return await call(self._client, "end_overdue_v1", {"run_id": str(run_id)})
+
+    async def claim_stale_runs(self, at_most: int, of_sandbox: str | None = None) -> list[Row]:
+        """`claim_stale_runs_v1`: runs for this sweep alone, with what looking at them takes."""
+        return await called(self._client, "claim_stale_runs_v1", {"at_most": at_most, "of_sandbox": of_sandbox})
+
+    async def release_runs(self, run_ids: list[str]) -> None:
+        """`release_runs_v1`: the next sweep may have them."""
+        arguments: Row = {"run_ids": run_ids}
         with refusals():
-            answer = await self._client.rpc("next_epoch_v1", arguments).execute()
-        return answer.data if isinstance(answer.data, int) else None
+            await self._client.rpc("release_runs_v1", arguments).execute()
+
+    async def waiting_sessions(self) -> list[str]:
+        """`waiting_sessions_v1`: conversations whose message went down with a sandbox."""
+        return await called(self._client, "waiting_sessions_v1", {})
+
+    async def admit_waiting_for(self, session_id: UUID, limit_seconds: int) -> Row:
+        """`admit_waiting_for_v1`: as `send_events`, for the session's owner. Raises NotFound."""
+        arguments = {"session_id": str(session_id), "limit_seconds": limit_seconds}
+        return await call(self._client, "admit_waiting_for_v1", arguments)
+
+    async def left_sandboxes(self) -> list[Row]:
+        """`left_sandboxes_v1`: sandboxes that are open although what they were for has ended."""
+        return await called(self._client, "left_sandboxes_v1", {})
+
+    async def judge_sandboxes(self, seen: list[Row], idle_seconds: int) -> list[Row]:
+        """`judge_sandboxes_v1`: of sandboxes that E2B has, those that nobody owns, or that should be paused."""
+        return await called(self._client, "judge_sandboxes_v1", {"seen": seen, "idle_seconds": idle_seconds})
+
+    async def delete_expired(self) -> dict[str, int]:
+        """`delete_expired_v1`: how many rows of each kind were deleted."""
+        return await call(self._client, "delete_expired_v1", {})
+
+    async def take_delivery(self, id: str) -> bool:
+        """`take_delivery_v1`: whether this delivery of E2B's is new."""
+        with refusals():
+            answer = await self._client.rpc("take_delivery_v1", {"id": id}).execute()
+        return answer.data is True
 
     async def lose_run(self, run_id: UUID, error: Row) -> Row:
         """`lose_run_v1`: the run, `lost` unless it had ended. Raises NotFound."""
@@ -299,6 +337,13 @@ async def call(client: AsyncPostgrestClient, function: str, arguments: Row) -> R
     if not isinstance(answer.data, dict):
         raise StoreUnavailable(f"{function} answered with something else than an object")
     return answer.data
+
+
+async def called(client: AsyncPostgrestClient, function: str, arguments: Row) -> list[Any]:
+    """A SQL function that answers with a list. Raises as `call`."""
+    with refusals():
+        answer = await client.rpc(function, arguments).execute()
+    return rows(answer.data)
 
 
 def rows(data: object) -> list[Row]:

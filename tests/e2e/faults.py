@@ -53,7 +53,9 @@ class FaultProxy:
             if fault.strikes(request):
                 if fault.status is None:
                     await asyncio.Event().wait()
-                return Response("{}", fault.status or 500, media_type="application/json")
+                return Response(
+                    None if fault.status == 204 else "{}", fault.status or 500, media_type="application/json"
+                )
         return await self._pass_on(request)
 
     async def _pass_on(self, request: Request) -> Response:
