@@ -125,13 +125,17 @@ class Sandboxes:
             content: Row = json.loads(await sandbox.files.read(f"{folder(run_id)}/job.json"))
             return content
 
-    async def kill(self, sandbox_id: str) -> None:
-        """Kills a sandbox and asks whether it is gone: E2B has been seen to answer a kill that did not happen."""
+    async def kill(self, sandbox_id: str) -> bool:
+        """Kills a sandbox and asks whether it is gone: E2B has been seen to answer a kill that did not happen.
+
+        False when there was nothing to kill any more.
+        """
+        was_there = False
         with failures("kill"):
             for _ in range(KILL_TRIES):
-                await AsyncSandbox.kill(sandbox_id, **self._settings.e2b)
+                was_there |= await AsyncSandbox.kill(sandbox_id, **self._settings.e2b)
                 if not await self._exists(sandbox_id):
-                    return
+                    return was_there
         raise SandboxUnavailable("the sandbox does not end")
 
     async def ours(self) -> AsyncIterator[list[SandboxInfo]]:

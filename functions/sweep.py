@@ -212,9 +212,10 @@ class Sweep:
             await self._pause(row)
 
     async def _kill(self, sandbox_id: str, reason: str) -> None:
-        await self._sandboxes.kill(sandbox_id)
+        was_there = await self._sandboxes.kill(sandbox_id)
         await self._service.close_sandbox(sandbox_id, reason)
-        self._note(Deed("killed", sandbox_id=sandbox_id, reason=reason))
+        if was_there:  # otherwise it ended between being listed and now
+            self._note(Deed("killed", sandbox_id=sandbox_id, reason=reason))
 
     async def _pause(self, row: Row) -> None:
         """E2B should have done it. A turn that was admitted meanwhile gets its sandbox back."""

@@ -13,11 +13,12 @@ import httpx
 import pytest
 from e2b import AsyncSandbox
 
+from functions.app import sweep as scheduled
 from functions.sweep import sweep
 from local.stack import Stack
 from sandstream.client import Sandstream
 from tests.conftest import Person
-from tests.e2e.faults import Fault, fault_proxy
+from tests.e2e.faults import Fault, endpoints, fault_proxy
 from tests.e2e.sandboxes import is_gone, living, row, sandbox_of, until
 from tests.e2e.sweeping import (
     about,
@@ -294,6 +295,43 @@ async def test_one_bad_item_does_not_stop_the_others(
         deeds = await swept(stack, changes={"E2B_API_URL": proxy.url})
     assert about(deeds, bad_id) == Counter(skipped=1)
     assert about(deeds, good_id) == Counter(restarted=1)
+
+
+async def test_the_local_stack_sweeps_by_itself(stack: Stack, owner: Person, tmp_path: Path) -> None:
+    """The endpoints of the local stack sweep on a timer, every SWEEP_SECONDS."""
+    run_id = await admitted(stack, owner)
+    age(stack, run_id)
+
+    async def has_failed() -> bool | None:
+        return runs_of(stack, owner.id)[0]["status"] == "failed" or None
+
+    async with endpoints(stack, owner, tmp_path, SWEEP_SECONDS="1"):
+        await until(has_failed, "the timer's sweep")
+
+
+async def test_modals_schedule_is_the_same_sweep(stack: Stack, owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Modal calls every 30 s, without Modal: one sweep; none where SWEEP_SECONDS is 0."""
+    run_id = await admitted(stack, owner)
+    age(stack, run_id)
+    for name, value in stack.api_environment().items():
+        monkeypatch.setenv(name, value)
+    await scheduled.local()
+    assert runs_of(stack, owner.id)[0]["status"] == "launching"
+    monkeypatch.setenv("SWEEP_SECONDS", "30")
+    await scheduled.local()
+    assert runs_of(stack, owner.id)[0]["status"] == "failed"
+
+
+async def test_a_cancellation_finds_out_as_well(stack: Stack, client: Sandstream, service: httpx.AsyncClient) -> None:
+    """A plan whose runner is dead gets one that obeys; one whose sandbox is gone is lost at once."""
+    dead_id, dead = await started(stack, client, service)
+    gone_id, gone = await started(stack, client, service)
+    await kill_runner(dead)
+    await gone.kill()
+    await client.cancel(dead_id)
+    await client.cancel(gone_id)
+    assert (await client.result(dead_id)).status == "cancelled"
+    assert (await client.result(gone_id)).status == "lost"
 
 
 async def test_an_operator_sweeps_by_hand(stack: Stack, owner: Person) -> None:
