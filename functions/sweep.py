@@ -89,14 +89,18 @@ class Sweep:
 
     async def runs(self, of_sandbox: str | None = None) -> None:
         """Live runs that are silent or overdue. Each is this sweep's until all are looked at."""
-        claimed: list[str] = []
+        claimed: set[str] = set()
         try:
             while batch := await self._service.claim_stale_runs(BATCH, of_sandbox):
-                claimed += [facts["run"]["id"] for facts in batch]
-                await self._each((self._run(facts), about(facts["run"])) for facts in batch)
+                # A claim lapses, and while E2B is silent one look takes long: the same run again is the next sweep's.
+                fresh = [facts for facts in batch if facts["run"]["id"] not in claimed]
+                if not fresh:
+                    return
+                claimed |= {facts["run"]["id"] for facts in fresh}
+                await self._each((self._run(facts), about(facts["run"])) for facts in fresh)
         finally:
             if claimed:
-                await self._service.release_runs(claimed)
+                await self._service.release_runs(sorted(claimed))
 
     async def waiting(self) -> None:
         """Messages whose run went down with its sandbox get another, where there is still a model to answer them."""

@@ -38,6 +38,16 @@ from tests.e2e.test_runs import of_type
 
 PROJECT = Path(__file__).parents[2]
 SLEEP = "sleep 100000"
+# Every claim is as old as one of a sweep that has been at work for long.
+LAPSING = """
+create function public.lapse() returns trigger language plpgsql as $$
+begin
+  new.claimed_at := new.claimed_at - interval '200 seconds';
+  return new;
+end;
+$$;
+create trigger lapse before insert or update on public.run_repairs for each row execute function public.lapse();
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -280,6 +290,18 @@ async def test_a_failing_e2b_ends_nothing(
     assert about(deeds, launch_id) == Counter(failed=1)
     assert [run["epoch"] for run in runs_of(stack, owner.id)] == [1, 1]
     assert about(await swept(stack), run_id) == Counter(restarted=1)
+
+
+async def test_a_sweep_looks_at_a_run_once(stack: Stack, owner: Person) -> None:
+    """Also when its claims lapse while it is still at work, as they do when E2B is silent: then it comes to its end."""
+    run_id = await admitted(stack, owner)
+    age(stack, run_id, 60)  # silent, but not yet given up: it stays stale whatever the sweep does
+    execute(stack, LAPSING)
+    try:
+        async with asyncio.timeout(60):
+            assert about(await swept(stack), run_id) == Counter()
+    finally:
+        execute(stack, "drop trigger lapse on public.run_repairs; drop function public.lapse()")
 
 
 async def test_one_bad_item_does_not_stop_the_others(
