@@ -1,4 +1,4 @@
-"""Modal: the image, the secret, the web app. The only file that imports modal; importing it needs no token."""
+"""Modal: image, secret, web app, sweep. The only file that imports modal; importing it needs no token."""
 
 from pathlib import Path
 
@@ -17,6 +17,9 @@ REQUIRED_KEYS = [
 # One container answers this many requests at once: they wait for E2B and Supabase, not for the processor.
 CONCURRENT_REQUESTS = 100
 REQUEST_TIMEOUT_SECONDS = 3600  # an SSE stream is one request
+# How often the sweep comes. A run whose runner is dead is noticed 30 s after its last sign of life.
+SWEEP_PERIOD_SECONDS = 30
+SWEEP_TIMEOUT_SECONDS = 600
 
 app = modal.App("sandstream")
 image = (
@@ -40,3 +43,21 @@ def web() -> FastAPI:
     from functions.api import serve
 
     return serve()
+
+
+@app.function(
+    image=image,
+    secrets=[modal.Secret.from_name(SECRET, required_keys=REQUIRED_KEYS)],
+    schedule=modal.Period(seconds=SWEEP_PERIOD_SECONDS),
+    timeout=SWEEP_TIMEOUT_SECONDS,
+)
+async def sweep() -> None:
+    """One sweep, unless SWEEP_SECONDS is 0. A second one may begin before it has ended."""
+    from functions.logs import configure
+    from functions.settings import Settings
+    from functions.sweep import once
+
+    settings = Settings.read()
+    configure(settings.log_level)
+    if settings.sweep_seconds:
+        await once(settings)

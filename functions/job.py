@@ -52,8 +52,9 @@ def of_conversation(settings: Settings, run: Row, token: str, session: Row, *, i
 
 
 def again(settings: Settings, content: Row, epoch: int, token: str) -> Job:
-    """A conversation's job as it was, for the next runner of the same run."""
-    return Job(content["run_id"], {**content, "epoch": epoch}, conversation_environment(settings, token))
+    """A job as it was, for the next runner of the same run."""
+    known = conversation_environment if content["kind"] == "claude" else environment
+    return Job(content["run_id"], {**content, "epoch": epoch}, known(settings, token))
 
 
 def conversation_input(settings: Settings, session: Row, *, is_fresh: bool) -> Row:

@@ -19,8 +19,9 @@ from functions.errors import NotAuthenticated, StoreUnavailable
 from functions.identity import KEY_CLAIM, USER_AUDIENCE, Caller, Scope, ShownKey, Signer
 from functions.models import Answer, Request, Title
 from functions.pages import aware
+from functions.rest import Row
 from functions.settings import Settings
-from functions.store import Row, Store
+from functions.store import Store
 from sandstream.access import expiry
 
 MARK = "sst_"

@@ -19,9 +19,10 @@ from functions.egress import Egress
 from functions.errors import ApiError, SandboxGone, SandboxUnavailable, StoreUnavailable
 from functions.identity import Caller, RunGrant, RunTokens
 from functions.job import Job
+from functions.rest import Row
 from functions.sandboxes import Sandboxes
 from functions.settings import Settings
-from functions.store import Row, ServiceStore, Store
+from functions.store import ServiceStore, Store
 from functions.timing import Timings
 
 CLAUDE = "claude"

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -19,8 +19,8 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     return event
 
 
-def configure(level: str) -> None:
-    """Sets structlog up for the process; called when the app starts."""
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Sets structlog up for the process; called when it starts. Without a stream, entries go to stdout."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -31,5 +31,6 @@ def configure(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )

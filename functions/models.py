@@ -120,8 +120,8 @@ class RunRequest(Request):
         return min(self.timeout or OVERHEAD_SECONDS + sum(tries), longest)
 
     def input(self) -> dict[str, Any]:
-        """What the driver is given, and what the run's row keeps."""
-        return {"commands": [command.model_dump() for command in self.commands]}
+        """What the driver is given, and what the run's row keeps: enough to start its runner again."""
+        return {"commands": [command.model_dump() for command in self.commands], "egress": list(self.egress)}
 
 
 class Answer(BaseModel):

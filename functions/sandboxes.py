@@ -1,13 +1,13 @@
 """E2B: sandboxes created closed, filled with the runner and its job, started in the background, and ended for sure."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any
 
 import structlog
-from e2b import AsyncSandbox
+from e2b import AsyncSandbox, SandboxInfo, SandboxQuery
 from e2b.exceptions import (
     NotFoundException,
     RateLimitException,
@@ -32,10 +32,15 @@ RING_TIMEOUT_SECONDS = 10
 KILL_TRIES = 3
 # What the ring command says when the runner holds its lock no more.
 RUNNER_DEAD = 45
-# Without a lock file the runner has not begun, and reads the log when it does.
+# And without a lock file: the runner has not begun, and reads the log when it does.
+RUNNER_UNBORN = 46
 RING = (
-    f"cd {{folder}} 2>/dev/null || exit 0; touch doorbell; test ! -e lock || ! flock -n lock true || exit {RUNNER_DEAD}"
+    f"cd {{folder}} 2>/dev/null || exit {RUNNER_UNBORN}; touch doorbell; test -e lock || exit {RUNNER_UNBORN}; "
+    f"! flock -n lock true || exit {RUNNER_DEAD}"
 )
+# Metadata by which our sandboxes are found again.
+PROJECT, RUN, SESSION = "sandstream_project", "sandstream_run", "sandstream_session"
+PAGE = 100
 
 Row = dict[str, Any]
 
@@ -46,7 +51,8 @@ class Pulse(Enum):
     """What a ring found."""
 
     ALIVE = 0
-    DEAD = 1
+    DEAD = RUNNER_DEAD
+    UNBORN = RUNNER_UNBORN
 
 
 class Sandboxes:
@@ -67,7 +73,7 @@ class Sandboxes:
             return await AsyncSandbox.create(
                 template=self._settings.e2b_template,
                 timeout=self._lifetime(run),
-                metadata={"sandstream_run": run["id"], "sandstream_session": run["session_id"]},
+                metadata={PROJECT: self._settings.project, RUN: run["id"], SESSION: run["session_id"]},
                 network=egress.as_network(),  # type: ignore[arg-type] # a TypedDict of callables
                 lifecycle={"on_timeout": "pause", "auto_resume": False} if is_kept else None,
                 idempotency_key=run["id"],
@@ -108,8 +114,8 @@ class Sandboxes:
                 sandbox = await AsyncSandbox.connect(sandbox_id, timeout=1, **self._settings.e2b)
                 await sandbox.commands.run(RING.format(folder=folder(run_id)), timeout=RING_TIMEOUT_SECONDS)
         except CommandExitException as answer:
-            if answer.exit_code == RUNNER_DEAD:
-                return Pulse.DEAD
+            if answer.exit_code in (RUNNER_DEAD, RUNNER_UNBORN):
+                return Pulse(answer.exit_code)
             log.warning("not_rung", exit_code=answer.exit_code, stderr=answer.stderr[-500:])
         return Pulse.ALIVE
 
@@ -119,14 +125,37 @@ class Sandboxes:
             content: Row = json.loads(await sandbox.files.read(f"{folder(run_id)}/job.json"))
             return content
 
-    async def kill(self, sandbox_id: str) -> None:
-        """Kills a sandbox and asks whether it is gone: E2B has been seen to answer a kill that did not happen."""
+    async def kill(self, sandbox_id: str) -> bool:
+        """Kills a sandbox and asks whether it is gone: E2B has been seen to answer a kill that did not happen.
+
+        False when there was nothing to kill any more.
+        """
+        was_there = False
         with failures("kill"):
             for _ in range(KILL_TRIES):
-                await AsyncSandbox.kill(sandbox_id, **self._settings.e2b)
+                was_there |= await AsyncSandbox.kill(sandbox_id, **self._settings.e2b)
                 if not await self._exists(sandbox_id):
-                    return
+                    return was_there
         raise SandboxUnavailable("the sandbox does not end")
+
+    async def ours(self) -> AsyncIterator[list[SandboxInfo]]:
+        """All sandboxes of this project, running and paused, page by page."""
+        query = SandboxQuery(metadata={PROJECT: self._settings.project})
+        pages = AsyncSandbox.list(query, limit=PAGE, **self._settings.e2b)
+        while pages.has_next:
+            with failures("list"):
+                page = await pages.next_items()
+            yield page
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Pauses a kept sandbox now. One that is paused or gone stays so."""
+        with failures("pause"), suppress(NotFoundException):
+            await AsyncSandbox.pause(sandbox_id, **self._settings.e2b)
+
+    async def resume(self, sandbox_id: str, seconds: int) -> None:
+        """Wakes a sandbox, its network as it was. Raises SandboxGone."""
+        with failures("resume"):
+            await AsyncSandbox.connect(sandbox_id, timeout=seconds, **self._settings.e2b)
 
     def _lifetime(self, run: Row) -> int:
         return int(run["limit_seconds"]) + self._settings.sandbox_margin_seconds

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     exit_seconds: Seconds = 10
     silent_seconds: Seconds = 600
     idle_sandbox_seconds: Seconds = 300
+    sweep_seconds: Annotated[int, Field(ge=0, le=3600)] = 30
+    e2b_webhook_secret: SecretStr | None = None
     max_sandbox_duration: Annotated[int, Field(ge=60_000, le=604_800_000)] = 3_600_000
     sandbox_margin_seconds: Annotated[int, Field(ge=10, le=600)] = 60
     e2b_request_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 20.0
@@ -79,6 +81,11 @@ class Settings(BaseSettings):
     def issuer(self) -> str:
         """Who signs users' tokens: Supabase Auth's own URL, unless a custom domain stands before the project."""
         return self.supabase_jwt_issuer or f"{self.supabase_url}/auth/v1"
+
+    @property
+    def project(self) -> str:
+        """Whose sandboxes are ours, where several deployments share an E2B account: those of one Supabase project."""
+        return netloc(self.issuer)
 
     @property
     def max_limit_seconds(self) -> int:

@@ -1,44 +1,20 @@
 """Supabase, by name: each method is one call of a SQL function or one read under the caller's RLS."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import httpx
 from postgrest import AsyncPostgrestClient
-from postgrest.exceptions import APIError
 
-from functions.errors import (
-    ApiError,
-    Conflict,
-    InvalidRequest,
-    NotAuthenticated,
-    NotFound,
-    NotPermitted,
-    StoreUnavailable,
-    TooLarge,
-)
+from functions.errors import NotFound
 from functions.pages import Filter
+from functions.rest import Row, call, called, one, refusals, rows
 from functions.settings import Settings
 
-Row = dict[str, Any]
 # `request_hash` and `idempotency_key` of a POST, as every SQL function takes them.
 Claim = dict[str, str | None]
 
-# PostgREST turns SQLSTATE PTxyz into HTTP status xyz; our SQL raises nothing else on purpose.
-REFUSALS: dict[str, type[ApiError]] = {
-    "PT400": InvalidRequest,
-    "PT401": NotAuthenticated,
-    "PT403": NotPermitted,
-    "PT404": NotFound,
-    "PT409": Conflict,
-    "PT413": TooLarge,
-}
-# Data that Postgres cannot take: a date out of range, a row that breaks a CHECK.
-BAD_DATA = ("22", "23514")
 # All but `input`, which may have megabytes and is the runner's alone.
 RUN_COLUMNS = (
     "id,session_id,kind,status,epoch,limit_seconds,result,error,sandbox_id,"
@@ -48,7 +24,6 @@ RUN_COLUMNS = (
 CONFIG_COLUMNS = "id,config,archived_at,created_at,updated_at"
 # All but the hash, which nobody reads.
 KEY_COLUMNS = "id,name,prefix,scopes,expires_at,last_used_at,revoked_at,created_at"
-TOKEN_REFUSED = ("PGRST301", "PGRST302", "PGRST303")
 
 
 class Store:
@@ -284,12 +259,50 @@ class ServiceStore:
         """`session_secrets_v1`: what the session's resources need and no sandbox may hold."""
         return await call(self._client, "session_secrets_v1", {"session_id": str(session_id)})
 
-    async def next_epoch(self, run_id: UUID, expected: int) -> int | None:
-        """`next_epoch_v1`: the run's new epoch; None when it has ended, or is not at the expected one any more."""
-        arguments: Row = {"run_id": str(run_id), "expected": expected}
+    async def restart_run(self, run_id: UUID, expected: int) -> Row:
+        """`restart_run_v1`: `{"epoch", "is_spent"}`; no epoch for one that is not to be restarted. Raises NotFound."""
+        return await call(self._client, "restart_run_v1", {"run_id": str(run_id), "expected": expected})
+
+    async def end_overdue(self, run_id: UUID) -> Row:
+        """`end_overdue_v1`: the run, `timed_out` unless it had ended or has time left. Raises NotFound."""
+        return await call(self._client, "end_overdue_v1", {"run_id": str(run_id)})
+
+    async def claim_stale_runs(self, at_most: int, of_sandbox: str | None = None) -> list[Row]:
+        """`claim_stale_runs_v1`: runs for this sweep alone, with what looking at them takes."""
+        return await called(self._client, "claim_stale_runs_v1", {"at_most": at_most, "of_sandbox": of_sandbox})
+
+    async def release_runs(self, run_ids: list[str]) -> None:
+        """`release_runs_v1`: the next sweep may have them."""
+        arguments: Row = {"run_ids": run_ids}
         with refusals():
-            answer = await self._client.rpc("next_epoch_v1", arguments).execute()
-        return answer.data if isinstance(answer.data, int) else None
+            await self._client.rpc("release_runs_v1", arguments).execute()
+
+    async def waiting_sessions(self) -> list[str]:
+        """`waiting_sessions_v1`: conversations whose message went down with a sandbox."""
+        return await called(self._client, "waiting_sessions_v1", {})
+
+    async def admit_waiting_for(self, session_id: UUID, limit_seconds: int) -> Row:
+        """`admit_waiting_for_v1`: as `send_events`, for the session's owner. Raises NotFound."""
+        arguments = {"session_id": str(session_id), "limit_seconds": limit_seconds}
+        return await call(self._client, "admit_waiting_for_v1", arguments)
+
+    async def left_sandboxes(self) -> list[Row]:
+        """`left_sandboxes_v1`: sandboxes that are open although what they were for has ended."""
+        return await called(self._client, "left_sandboxes_v1", {})
+
+    async def judge_sandboxes(self, seen: list[Row], idle_seconds: int) -> list[Row]:
+        """`judge_sandboxes_v1`: of sandboxes that E2B has, those that nobody owns, or that should be paused."""
+        return await called(self._client, "judge_sandboxes_v1", {"seen": seen, "idle_seconds": idle_seconds})
+
+    async def delete_expired(self) -> dict[str, int]:
+        """`delete_expired_v1`: how many rows of each kind were deleted."""
+        return await call(self._client, "delete_expired_v1", {})
+
+    async def take_delivery(self, id: str) -> bool:
+        """`take_delivery_v1`: whether this delivery of E2B's is new."""
+        with refusals():
+            answer = await self._client.rpc("take_delivery_v1", {"id": id}).execute()
+        return answer.data is True
 
     async def lose_run(self, run_id: UUID, error: Row) -> Row:
         """`lose_run_v1`: the run, `lost` unless it had ended. Raises NotFound."""
@@ -308,52 +321,3 @@ class ServiceStore:
         """`close_sandbox_v1`: the first reason stays."""
         with refusals():
             await self._client.rpc("close_sandbox_v1", {"sandbox_id": sandbox_id, "reason": reason}).execute()
-
-
-async def call(client: AsyncPostgrestClient, function: str, arguments: Row) -> Row:
-    """A SQL function that answers with one object. Raises the refusal that its SQLSTATE stands for."""
-    with refusals():
-        answer = await client.rpc(function, arguments).execute()
-    if not isinstance(answer.data, dict):
-        raise StoreUnavailable(f"{function} answered with something else than an object")
-    return answer.data
-
-
-def rows(data: object) -> list[Row]:
-    """PostgREST's answer to a read. Raises StoreUnavailable for anything but a list: it is not the same as nothing."""
-    if not isinstance(data, list):
-        raise StoreUnavailable("Supabase answered a read with something else than rows")
-    return data
-
-
-async def one(client: AsyncPostgrestClient, table: str, columns: str, id: UUID | str) -> Row:
-    """The row with this id. Raises NotFound when there is none that the client's role may see."""
-    with refusals():
-        answer = await client.from_(table).select(columns).eq("id", str(id)).limit(1).execute()
-    found = rows(answer.data)
-    if not found:
-        raise NotFound(f"no such {table.removeprefix('agent_').removesuffix('s')}")
-    return found[0]
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turns what PostgREST and the connection raise into our own errors."""
-    try:
-        yield
-    except APIError as error:
-        raise as_refusal(error) from error
-    except httpx.HTTPError as error:
-        raise StoreUnavailable("Supabase did not answer") from error
-
-
-def as_refusal(error: APIError) -> ApiError:
-    """The error that a PostgREST answer stands for; what is not a refusal of ours is Supabase's failure."""
-    if error.code in REFUSALS:
-        word = error.message or "refused"
-        return REFUSALS[error.code](error.details or word.replace("_", " "), type=word)
-    if error.code in TOKEN_REFUSED:
-        return NotAuthenticated("the token is not valid")
-    if error.code is not None and error.code.startswith(BAD_DATA):
-        return InvalidRequest("the database cannot take a value of this request")
-    return StoreUnavailable("Supabase failed")

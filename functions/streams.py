@@ -22,8 +22,9 @@ from functions.drafts import Drafts
 from functions.errors import NotAuthenticated
 from functions.events import as_wire
 from functions.identity import Caller
+from functions.rest import Row
 from functions.settings import Settings
-from functions.store import Row, Store
+from functions.store import Store
 from sandstream.access import SupabaseAccess, expiry
 from sandstream.errors import SandstreamError
 from sandstream.events import Event

@@ -12,9 +12,10 @@ from functions.events import Posted
 from functions.identity import Caller
 from functions.launch import Launcher
 from functions.recovery import Recovery
+from functions.rest import Row
 from functions.sandboxes import Sandboxes
 from functions.settings import Settings
-from functions.store import Row, Store
+from functions.store import Store
 from functions.timing import Timings
 
 log = structlog.get_logger(__name__)

@@ -258,6 +258,7 @@ OVERRIDES = (
     "CONFIRMATION_SECONDS",
     "CREDENTIALS",
     "E2B_TEMPLATE",
+    "E2B_WEBHOOK_SECRET",
     "EGRESS_ALLOW",
     "EXIT_SECONDS",
     "IDLE_SANDBOX_SECONDS",
@@ -266,6 +267,7 @@ OVERRIDES = (
     "PACKAGE_HOSTS",
     "SANDBOX_MARGIN_SECONDS",
     "SILENT_SECONDS",
+    "SWEEP_SECONDS",
     "TURN_SECONDS",
 )
 # The operator's account with a model's API and the way there. Only the models part sees them, under these names.

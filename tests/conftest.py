@@ -13,6 +13,7 @@ import pytest
 from local.stack import Stack, running
 from sandstream.client import Sandstream
 
+WEBHOOK_SECRET = "webhook-canary-not-a-real-secret"
 CANARY_MODEL_KEY = "sk-ant-canary-not-a-real-key-0123456789"
 
 
@@ -56,9 +57,12 @@ class Person:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """The whole product on this machine, from nothing, once per test process; a model key is in its environment."""
+    """The whole product on this machine, from nothing, once per test process; a model key is in its environment.
+
+    It sweeps only when a test does: several leave runs behind on purpose.
+    """
     os.environ["ANTHROPIC_API_KEY"] = os.environ["OPENAI_API_KEY"] = CANARY_MODEL_KEY
-    with running({}) as started:
+    with running({"SWEEP_SECONDS": "0", "E2B_WEBHOOK_SECRET": WEBHOOK_SECRET}) as started:
         yield started
 
 

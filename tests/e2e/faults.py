@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +23,18 @@ NOT_PASSED_ON = {"host", "content-length", "transfer-encoding", "connection", "k
 
 @dataclass
 class Fault:
-    """Fails requests whose method and path match: with a status, or with silence when that is None."""
+    """Fails requests whose method and path match: with a status, or with silence when that is None.
+
+    With `passed_on` the service has done what it was asked, and only its answer is lost; `then` is called first.
+    """
 
     method: str
     path: str
     status: int | None
     times: int = 1_000_000
     seen: int = 0
+    passed_on: bool = False
+    then: Callable[[], None] | None = None
 
     def strikes(self, request: Request) -> bool:
         """True when this request is to fail."""
@@ -51,12 +56,21 @@ class FaultProxy:
         """One request."""
         for fault in self.faults:
             if fault.strikes(request):
-                if fault.status is None:
-                    await asyncio.Event().wait()
-                return Response("{}", fault.status or 500, media_type="application/json")
+                return await self._fail(fault, request)
         return await self._pass_on(request)
 
-    async def _pass_on(self, request: Request) -> Response:
+    async def _fail(self, fault: Fault, request: Request) -> Response:
+        if fault.passed_on:
+            async for _ in (await self._pass_on(request)).body_iterator:
+                pass
+        if fault.then is not None:
+            fault.then()
+        if fault.status is None:
+            await asyncio.Event().wait()
+        body = None if fault.status == 204 else "{}"
+        return Response(body, fault.status or 500, media_type="application/json")
+
+    async def _pass_on(self, request: Request) -> StreamingResponse:
         http = httpx.AsyncClient(timeout=60)
         headers = [(name, value) for name, value in request.headers.items() if name not in NOT_PASSED_ON]
         url = f"{self.target}{request.url.path}?{request.url.query}"

@@ -32,6 +32,7 @@ def test_these_are_the_endpoints(settings: Settings) -> None:
     assert {f"{method.upper()} {path}" for path, methods in described.items() for method in methods} == {
         "GET /healthz",
         "GET /v1/config",
+        "POST /v1/hooks/e2b",
         "POST /v1/runs",
         "GET /v1/runs/{run_id}",
         "POST /v1/runs/{run_id}/cancel",

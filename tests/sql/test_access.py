@@ -37,6 +37,8 @@ READERS: dict[str, tuple[int | None, ...]] = {
     "session_files": (None, None, None, None, None, None, None),
     # By its columns, of which one is nobody's.
     "api_keys": (1, 0, 0, None, None, None, None),
+    "run_repairs": (None, None, None, None, None, None, None),
+    "hook_deliveries": (None, None, None, None, None, None, None),
     "run_moves": (11, 11, 11, None, None, 11, None),
 }
 POLICIES = {
@@ -104,6 +106,16 @@ FUNCTIONS = {
     "session_secrets_v1": {"service_role"},
     "launch_facts_v1": {"service_role"},
     "use_key_v1": {"service_role"},
+    "claim_stale_runs_v1": {"service_role"},
+    "release_runs_v1": {"service_role"},
+    "restart_run_v1": {"service_role"},
+    "end_overdue_v1": {"service_role"},
+    "waiting_sessions_v1": {"service_role"},
+    "admit_waiting_for_v1": {"service_role"},
+    "left_sandboxes_v1": {"service_role"},
+    "judge_sandboxes_v1": {"service_role"},
+    "take_delivery_v1": {"service_role"},
+    "delete_expired_v1": {"service_role"},
 }
 SYSTEM = "('pg_catalog', 'information_schema', 'pg_toast')"
 

@@ -158,10 +158,17 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
     ("run_moves_pkey", "run_moves", {"from_status": "running", "to_status": "lost"}),
     ("run_moves_made_by_check", "run_moves", {"made_by": []}),
     ("run_moves_made_by_check", "run_moves", {"made_by": ["passer-by"]}),
+    ("run_repairs_pkey", "run_repairs", {"run_id": TAKEN}),
+    ("run_repairs_run_id_fkey", "run_repairs", {"run_id": NOBODY}),
+    ("run_repairs_restarts_check", "run_repairs", {"restarts": 4}),
+    ("hook_deliveries_pkey", "hook_deliveries", {"id": "taken"}),
+    ("hook_deliveries_id_check", "hook_deliveries", {"id": ""}),
+    ("hook_deliveries_id_check", "hook_deliveries", {"id": "x" * 129}),
 ]
 TABLES = (
     "agent_sessions", "agent_runs", "agent_events", "sandbox_executions", "idempotency_keys", "run_moves", "agents",
     "agent_versions", "environments", "session_secrets", "session_attachments", "session_transcripts", "session_files",
+    "run_repairs", "hook_deliveries",
 )  # fmt: skip
 NAMED = Jsonb({"name": "x" * 256})
 CONVERSATION = {
@@ -193,6 +200,8 @@ def good_row(table: str, run: Run) -> dict[str, Any]:
         "session_attachments": {**of_session, "id": run.id, "media_type": "x" * 128, "data": b""},
         "session_transcripts": {**of_session, "subpath": "", "n": 2, "bytes": 2, "entry": Jsonb({})},
         "session_files": {**of_session, "archive": b"", "files": 0, "bytes": 0},
+        "run_repairs": {"run_id": run.id, "restarts": 3},
+        "hook_deliveries": {"id": "x" * 128},
     }  # fmt: skip
     return rows[table]
 
@@ -211,6 +220,9 @@ def neighbours(admin: Connection, run: Run) -> None:
     insert(admin, "session_attachments", {**good_row("session_attachments", run), "id": TAKEN})
     entry = {**good_row("session_transcripts", run), "n": 1, "entry_id": "taken"}
     insert(admin, "session_transcripts", entry)
+    insert(admin, "agent_runs", {**good_row("agent_runs", run), "id": TAKEN})
+    insert(admin, "run_repairs", {"run_id": TAKEN})
+    insert(admin, "hook_deliveries", {"id": "taken"})
     for table in ("session_secrets", "session_files"):
         insert(admin, table, {**good_row(table, run), "session_id": TAKEN})
 
@@ -277,6 +289,7 @@ def test_only_these_columns_may_be_null(admin: Connection) -> None:
         *(f"environments.{name}" for name in ("owner", "archived_at")),
         "session_attachments.title",
         "session_transcripts.entry_id",
+        "run_repairs.claimed_at",
     }
 
 
