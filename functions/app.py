@@ -1,9 +1,13 @@
 """Modal: the image, the secret, the web app. The only file that imports modal; importing it needs no token."""
 
+import os
 from pathlib import Path
 
 import modal
 from fastapi import FastAPI
+
+# Imported here, not in `web`: the memory snapshot holds what was imported before `web` was called.
+from functions.api import serve
 
 SECRET = "sandstream"  # noqa: S105 the name under which Modal keeps the settings
 REQUIRED_KEYS = [
@@ -17,11 +21,20 @@ REQUIRED_KEYS = [
 # One container answers this many requests at once: they wait for E2B and Supabase, not for the processor.
 CONCURRENT_REQUESTS = 100
 REQUEST_TIMEOUT_SECONDS = 3600  # an SSE stream is one request
+# Without it a container that hangs at its start would be given the requests' hour.
+START_TIMEOUT_SECONDS = 120
+# Read where `modal deploy` runs: Modal's name of the region that is nearest to the database. Without it Modal chooses.
+REGION = os.environ.get("SANDSTREAM_REGION") or None
+UV_VERSION = "0.13.8"
 
 app = modal.App("sandstream")
 image = (
     modal.Image.debian_slim(python_version="3.11")
-    .uv_pip_install(requirements=[str(Path(__file__).with_name("requirements.txt"))])
+    .uv_pip_install(
+        requirements=[str(Path(__file__).with_name("requirements.txt"))],
+        extra_options="--require-hashes",
+        uv_version=UV_VERSION,
+    )
     .add_local_python_source("functions", "sandbox_scripts", "sandstream")
 )
 
@@ -30,6 +43,8 @@ image = (
     image=image,
     secrets=[modal.Secret.from_name(SECRET, required_keys=REQUIRED_KEYS)],
     timeout=REQUEST_TIMEOUT_SECONDS,
+    startup_timeout=START_TIMEOUT_SECONDS,
+    region=REGION,
     min_containers=1,
     enable_memory_snapshot=True,
 )
@@ -37,6 +52,4 @@ image = (
 @modal.asgi_app()
 def web() -> FastAPI:
     """The endpoints. `web.local()` gives the same app without Modal."""
-    from functions.api import serve
-
     return serve()
