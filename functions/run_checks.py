@@ -234,11 +234,11 @@ async def leave(case: Case) -> None:
 
 
 CHECKS = (
+    Check("model key", model_key, ("migrations",)),
     Check("e2b key", e2b_key),
     Check("template", template, ("e2b key", "run token key")),
     Check("egress", closed, ("template", "migrations")),
-    Check("injection", injection, ("egress", "run token")),
-    Check("model key", model_key, ("migrations",)),
+    Check("injection", injection, ("egress", "run token", "model key")),
     Check("endpoints", endpoints),
     Check("user", user, ("endpoints", "secret key", "publishable key")),
     Check("run", run, ("user", "template", "injection", "row security")),

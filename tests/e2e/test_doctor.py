@@ -91,7 +91,7 @@ async def test_interrupted_it_leaves_nothing(stack: Stack, tmp_path: Path) -> No
     async with fault_proxy(stack.api.url, Fault("GET", "/v1/config", None)) as silent:
         doctor = await started({**stack.api_environment(), "SANDSTREAM_URL": silent.url}, tmp_path)
         assert doctor.stdout is not None
-        while not (await doctor.stdout.readline()).startswith(b"ok        model key"):
+        while not (await doctor.stdout.readline()).startswith(b"ok        injection"):
             assert doctor.returncode is None
         assert len(await living(stack)) == 1
         doctor.send_signal(signal.SIGINT)

@@ -95,9 +95,10 @@ async def test_injection_that_is_not_used(stack: Stack) -> None:
 
 
 async def test_a_model_key_that_nobody_issued(stack: Stack) -> None:
-    """The model's API refuses it here; in the sandbox, too, the header that is added is refused."""
+    """The key is what is wrong, and not the way that it takes out of a sandbox: that is not asked."""
     found = await examined(stack, SANDBOX, anthropic_api_key="sk-ant-nobodys")
-    assert "model key" in wrong(found)
+    assert wrong(found).keys() == {"model key"}
+    assert found["injection"].words == "needs: model key"
     assert "refuses ANTHROPIC_API_KEY" in found["model key"].words
 
 
