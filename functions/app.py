@@ -1,9 +1,16 @@
 """Modal: image, secret, web app, sweep. The only file that imports modal; importing it needs no token."""
 
+import os
 from pathlib import Path
 
 import modal
 from fastapi import FastAPI
+
+# Imported here, not in `web`: the memory snapshot holds what was imported before `web` was called.
+from functions.api import serve
+from functions.logs import configure
+from functions.settings import Settings
+from functions.sweep import once
 
 SECRET = "sandstream"  # noqa: S105 the name under which Modal keeps the settings
 REQUIRED_KEYS = [
@@ -20,11 +27,20 @@ REQUEST_TIMEOUT_SECONDS = 3600  # an SSE stream is one request
 # How often the sweep comes. A run whose runner is dead is noticed 30 s after its last sign of life.
 SWEEP_PERIOD_SECONDS = 30
 SWEEP_TIMEOUT_SECONDS = 600
+# Without it a container that hangs at its start would be given the requests' hour.
+START_TIMEOUT_SECONDS = 120
+# Read where `modal deploy` runs: Modal's name of the region that is nearest to the database. Without it Modal chooses.
+REGION = os.environ.get("SANDSTREAM_REGION") or None
+UV_VERSION = "0.13.8"
 
 app = modal.App("sandstream")
 image = (
     modal.Image.debian_slim(python_version="3.11")
-    .uv_pip_install(requirements=[str(Path(__file__).with_name("requirements.txt"))])
+    .uv_pip_install(
+        requirements=[str(Path(__file__).with_name("requirements.txt"))],
+        extra_options="--require-hashes",
+        uv_version=UV_VERSION,
+    )
     .add_local_python_source("functions", "sandbox_scripts", "sandstream")
 )
 
@@ -33,6 +49,8 @@ image = (
     image=image,
     secrets=[modal.Secret.from_name(SECRET, required_keys=REQUIRED_KEYS)],
     timeout=REQUEST_TIMEOUT_SECONDS,
+    startup_timeout=START_TIMEOUT_SECONDS,
+    region=REGION,
     min_containers=1,
     enable_memory_snapshot=True,
 )
@@ -40,8 +58,6 @@ image = (
 @modal.asgi_app()
 def web() -> FastAPI:
     """The endpoints. `web.local()` gives the same app without Modal."""
-    from functions.api import serve
-
     return serve()
 
 
@@ -50,13 +66,10 @@ def web() -> FastAPI:
     secrets=[modal.Secret.from_name(SECRET, required_keys=REQUIRED_KEYS)],
     schedule=modal.Period(seconds=SWEEP_PERIOD_SECONDS),
     timeout=SWEEP_TIMEOUT_SECONDS,
+    region=REGION,
 )
 async def sweep() -> None:
     """One sweep, unless SWEEP_SECONDS is 0. A second one may begin before it has ended."""
-    from functions.logs import configure
-    from functions.settings import Settings
-    from functions.sweep import once
-
     settings = Settings.read()
     configure(settings.log_level)
     if settings.sweep_seconds:

@@ -46,11 +46,12 @@ class Fault:
 
 @dataclass
 class FaultProxy:
-    """Passes everything on to `target` but what its faults strike."""
+    """Passes everything on to `target` but what its faults strike; `rewrite` may change a request's body."""
 
     target: str
     url: str
     faults: list[Fault] = field(default_factory=list)
+    rewrite: Callable[[Request, bytes], bytes] = lambda _, body: body
 
     async def answer(self, request: Request) -> Response:
         """One request."""
@@ -74,10 +75,11 @@ class FaultProxy:
         http = httpx.AsyncClient(timeout=60)
         headers = [(name, value) for name, value in request.headers.items() if name not in NOT_PASSED_ON]
         url = f"{self.target}{request.url.path}?{request.url.query}"
-        sent = http.build_request(request.method, url, headers=headers, content=await request.body())
+        body = self.rewrite(request, await request.body())
+        sent = http.build_request(request.method, url, headers=headers, content=body)
         answer = await http.send(sent, stream=True)
 
-        async def body() -> AsyncIterator[bytes]:
+        async def chunks() -> AsyncIterator[bytes]:
             try:
                 async for chunk in answer.aiter_raw():
                     yield chunk
@@ -86,7 +88,7 @@ class FaultProxy:
                 await http.aclose()
 
         kept = {name: value for name, value in answer.headers.items() if name not in NOT_PASSED_ON}
-        return StreamingResponse(body(), answer.status_code, headers=kept)
+        return StreamingResponse(chunks(), answer.status_code, headers=kept)
 
 
 @asynccontextmanager

@@ -103,6 +103,7 @@ FUNCTIONS = {
     "next_epoch_v1": {"service_role"},
     "close_sandbox_v1": {"service_role"},
     "lose_run_v1": {"service_role"},
+    "deployment_facts_v1": {"service_role"},
     "session_secrets_v1": {"service_role"},
     "launch_facts_v1": {"service_role"},
     "use_key_v1": {"service_role"},
