@@ -34,6 +34,7 @@ REGION = os.environ.get("SANDSTREAM_REGION") or None
 UV_VERSION = "0.13.8"
 
 app = modal.App("sandstream")
+secret = modal.Secret.from_name(SECRET, required_keys=REQUIRED_KEYS)
 image = (
     modal.Image.debian_slim(python_version="3.11")
     .uv_pip_install(
@@ -47,7 +48,7 @@ image = (
 
 @app.function(
     image=image,
-    secrets=[modal.Secret.from_name(SECRET, required_keys=REQUIRED_KEYS)],
+    secrets=[secret],
     timeout=REQUEST_TIMEOUT_SECONDS,
     startup_timeout=START_TIMEOUT_SECONDS,
     region=REGION,
@@ -63,7 +64,7 @@ def web() -> FastAPI:
 
 @app.function(
     image=image,
-    secrets=[modal.Secret.from_name(SECRET, required_keys=REQUIRED_KEYS)],
+    secrets=[secret],
     schedule=modal.Period(seconds=SWEEP_PERIOD_SECONDS),
     timeout=SWEEP_TIMEOUT_SECONDS,
     region=REGION,

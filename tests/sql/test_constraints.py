@@ -48,6 +48,16 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
     ("agent_sessions_conversation", "agent_sessions", {"environment_id": None}),
     ("agent_sessions_conversation", "agent_sessions", {"environment": None}),
     ("agent_sessions_archived", "agent_sessions", {"archived_at": "now"}),
+    ("api_keys_id_check", "api_keys", {"id": "key_1"}),
+    ("api_keys_pkey", "api_keys", {"id": f"key_{'1' * 32}"}),
+    ("api_keys_owner_fkey", "api_keys", {"owner": NOBODY}),
+    ("api_keys_name_check", "api_keys", {"name": ""}),
+    ("api_keys_prefix_check", "api_keys", {"prefix": "sst_"}),
+    ("api_keys_hash_check", "api_keys", {"hash": b"short"}),
+    ("api_keys_hash_key", "api_keys", {"hash": b"t" * 32}),
+    ("api_keys_scopes_check", "api_keys", {"scopes": []}),
+    ("api_keys_scopes_check", "api_keys", {"scopes": ["root"]}),
+    ("api_keys_lives_a_while", "api_keys", {"expires_at": "2020-01-01"}),
     ("agent_runs_session_id_fkey", "agent_runs", {"session_id": NOBODY}),
     ("agent_runs_owner_fkey", "agent_runs", {"owner": NOBODY}),
     ("agent_runs_kind_check", "agent_runs", {"kind": "mischief"}),
@@ -168,7 +178,7 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
 TABLES = (
     "agent_sessions", "agent_runs", "agent_events", "sandbox_executions", "idempotency_keys", "run_moves", "agents",
     "agent_versions", "environments", "session_secrets", "session_attachments", "session_transcripts", "session_files",
-    "run_repairs", "hook_deliveries",
+    "run_repairs", "hook_deliveries", "api_keys",
 )  # fmt: skip
 NAMED = Jsonb({"name": "x" * 256})
 CONVERSATION = {
@@ -202,6 +212,10 @@ def good_row(table: str, run: Run) -> dict[str, Any]:
         "session_files": {**of_session, "archive": b"", "files": 0, "bytes": 0},
         "run_repairs": {"run_id": run.id, "restarts": 3},
         "hook_deliveries": {"id": "x" * 128},
+        "api_keys": {
+            "id": f"key_{'0' * 32}", "owner": run.owner.id, "name": "x" * 200, "prefix": f"sst_{'x' * 8}",
+            "hash": b"x" * 32, "scopes": ["run", "read", "admin"],
+        },
     }  # fmt: skip
     return rows[table]
 
@@ -223,6 +237,7 @@ def neighbours(admin: Connection, run: Run) -> None:
     insert(admin, "agent_runs", {**good_row("agent_runs", run), "id": TAKEN})
     insert(admin, "run_repairs", {"run_id": TAKEN})
     insert(admin, "hook_deliveries", {"id": "taken"})
+    insert(admin, "api_keys", {**good_row("api_keys", run), "id": f"key_{'1' * 32}", "hash": b"t" * 32})
     for table in ("session_secrets", "session_files"):
         insert(admin, table, {**good_row(table, run), "session_id": TAKEN})
 
@@ -290,6 +305,7 @@ def test_only_these_columns_may_be_null(admin: Connection) -> None:
         "session_attachments.title",
         "session_transcripts.entry_id",
         "run_repairs.claimed_at",
+        *(f"api_keys.{name}" for name in ("expires_at", "last_used_at", "revoked_at")),
     }
 
 
