@@ -24,6 +24,7 @@ from tests.runner.talk import Talk
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = os.environ.get("RUNNER_PYTHON", sys.executable)
+SITE = ["-S"] if "--no-site" in sys.argv else []
 ROUND_TRIP_SECONDS = 0.025
 STATUS_RUNNING = 2
 
@@ -52,7 +53,7 @@ def first_event(pyz: Path) -> float:
     with tempfile.TemporaryDirectory() as name, LogServer(delay=0) as log:
         path = job(Path(name), log.url)
         began = time.monotonic()
-        child = subprocess.Popen([PYTHON, "-I", *(["-S"] if "--no-site" in sys.argv else []), str(pyz), path])
+        child = subprocess.Popen([PYTHON, "-I", *SITE, str(pyz), path])
         log.wait(lambda: bool(log.calls))
         seconds = log.calls[0].at - began
         child.wait()
@@ -68,7 +69,7 @@ def first_of_conversation(pyz: Path) -> float:
         log.message("hello")
         environment = {"HOME": str(talk.home), "PATH": f"{talk.bin}:/usr/bin:/bin"}
         began = time.monotonic()
-        child = subprocess.Popen([PYTHON, "-I", str(pyz), path], env=environment)
+        child = subprocess.Popen([PYTHON, "-I", *SITE, str(pyz), path], env=environment)
         log.wait(lambda: log.last_n >= STATUS_RUNNING)
         seconds = next(call.at for call in log.called("append_events_v1") if STATUS_RUNNING in call.numbers()) - began
         child.wait()

@@ -80,6 +80,14 @@ def test_any_bytes_in_any_pieces_are_the_same_lines(parts: list[bytes], cuts: li
     assert told(split(raw, cuts, limit=256)) == told(split(raw, [], limit=256))
 
 
+def test_a_half_is_not_forgotten_over_lines_that_are_whole() -> None:
+    """Two lines without a newline between, while a half waits that they are too long to belong to."""
+    half = WHOLE + b'{"type":"result"}'
+    found = split(half + b"\n" + WHOLE + WHOLE, [], limit=256)
+    assert [item.bytes for item in found if isinstance(item, Unparsed)] == [len(half)]
+    assert len([item for item in found if isinstance(item, Line)]) == 2
+
+
 @settings(max_examples=300, deadline=None)
 @given(parts=st.lists(PIECES | st.binary(max_size=9), max_size=14))
 def test_no_byte_is_lost(parts: list[bytes]) -> None:

@@ -18,7 +18,10 @@ from tests.runner.log_server import Fault
 from tests.runner.session_server import SessionLog
 from tests.runner.talk import Talk
 
-PROJECTS = config_directory() + "/projects"
+
+def projects() -> str:
+    """Where the CLI keeps its transcripts; below HOME, which is each test's own."""
+    return config_directory() + "/projects"
 
 
 @pytest.fixture
@@ -149,8 +152,8 @@ async def test_a_line_of_the_cli_is_mirrored_without_the_sdk(session_log: Sessio
     """The conversation's and a sub-agent's; what the SDK had taken over before is not kept twice."""
     mirror = memory.Mirror(job)
     await mirror.append({"project_key": "p", "session_id": "s"}, chain({})[:2])
-    mirror.mirror({"type": "transcript_mirror", "filePath": f"{PROJECTS}/p/s.jsonl", "entries": chain({})})
-    agent = {"filePath": f"{PROJECTS}/p/s/subagents/agent-1.jsonl", "entries": [{"uuid": "x", "text": "\0"}]}
+    mirror.mirror({"type": "transcript_mirror", "filePath": f"{projects()}/p/s.jsonl", "entries": chain({})})
+    agent = {"filePath": f"{projects()}/p/s/subagents/agent-1.jsonl", "entries": [{"uuid": "x", "text": "\0"}]}
     mirror.mirror(agent)
     for broken in (
         {},
@@ -166,15 +169,15 @@ async def test_a_line_of_the_cli_is_mirrored_without_the_sdk(session_log: Sessio
 @pytest.mark.parametrize(
     "path",
     [
-        f"{PROJECTS}/p/s.jsonl",
-        f"{PROJECTS}/p/s/subagents/agent-1.jsonl",
-        f"{PROJECTS}/p/s/subagents/deeper/agent-1.jsonl",
-        f"{PROJECTS}/p/s/subagents/agent-1.txt",
-        f"{PROJECTS}/p/s.txt",
-        f"{PROJECTS}/p/s/agent.jsonl",
-        f"{PROJECTS}/s.jsonl",
-        f"{PROJECTS}/p/../../evil/s.jsonl",
-        PROJECTS,
+        "{}/p/s.jsonl",
+        "{}/p/s/subagents/agent-1.jsonl",
+        "{}/p/s/subagents/deeper/agent-1.jsonl",
+        "{}/p/s/subagents/agent-1.txt",
+        "{}/p/s.txt",
+        "{}/p/s/agent.jsonl",
+        "{}/s.jsonl",
+        "{}/p/../../evil/s.jsonl",
+        "{}",
         "/etc/passwd",
     ],
 )
@@ -182,5 +185,6 @@ def test_a_transcript_has_the_place_that_the_sdk_gives_it(path: str) -> None:
     """Both name the same transcript, whoever reads the line."""
     from claude_agent_sdk._internal.session_store import file_path_to_session_key  # slow to import
 
-    key = file_path_to_session_key(path, PROJECTS)
+    path = path.format(projects())
+    key = file_path_to_session_key(path, projects())
     assert memory.transcript(path) == (None if key is None else key.get("subpath", ""))

@@ -205,7 +205,7 @@ class Mender:
         """The lines in `raw`, whose bytes from `border` on stand at `rest_offset`; [] when it cannot be told."""
         value = parsed(raw)
         if value is not None:
-            self._half = b""
+            self._joined(offset)
             return [Line(offset, raw, value)]
         found = [
             (
@@ -223,7 +223,7 @@ class Mender:
             rest = _without(raw, some)
             value = parsed(rest) if some else None
             if value is not None:
-                self._half = b""
+                self._joined(offset)
                 foreign: list[Item] = [line for _, _, line in some]
                 outer: list[Item] = [Line(offset, rest, value)]
                 # Two lines without a newline between are in order already.
@@ -238,6 +238,11 @@ class Mender:
         lost = [] if joins else self.end()
         self._half, self._half_offset, self._age = _without(raw, found), offset, 0
         return [*lost, *(line for _, _, line in found)]
+
+    def _joined(self, offset: int) -> None:
+        """The half is no half any more, if what was found begins with it; else it still waits for the other."""
+        if self._half and offset == self._half_offset:
+            self._half = b""
 
     def _hold(self, offset: int, raw: bytes) -> list[Item]:
         lost = self.end()
