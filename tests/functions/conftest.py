@@ -63,4 +63,6 @@ def settings(signing_key: SigningKey) -> Settings:
         supabase_secret_key="sb_secret_canary",
         run_token_key=signing_key.jwk(),
         e2b_api_key="e2b_canary",
+        # Said, so that no key of the environment takes its place.
+        anthropic_api_key=None,
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from anthropic.types.beta import BetaManagedAgentsSession
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -73,6 +73,7 @@ def test_cents_are_rounded_up(microusd: int) -> None:
     assert microusd <= amount < microusd + 10_000
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=1, max_value=10**12 - 1))
 def test_a_budget_is_answered_as_it_was_sent(amount: int) -> None:
     """Through millionths of a dollar and back."""

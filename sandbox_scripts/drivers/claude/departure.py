@@ -45,9 +45,12 @@ class Departure:
         await self._carry_out(Stop.leftovers(self._process))
 
     async def stop(self) -> None:
-        """It has to end now, and may clean up first."""
-        self._stdin.end()
+        """It has to end now, and may clean up first.
+
+        Its stdin stays open until then: a CLI that waits for an answer would take the end for a no, and go on.
+        """
         await self._carry_out(Stop.running(self._process, self._grace_seconds))
+        self._stdin.end()
 
     async def hurry(self) -> None:
         """It has to end now."""
