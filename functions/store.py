@@ -286,6 +286,11 @@ class ServiceStore:
         """`fail_launch_v1`: the run; unchanged when it has started or ended meanwhile. Raises NotFound."""
         return await call(self._client, "fail_launch_v1", {"run_id": str(run_id), "error": error})
 
+    async def set_limits(self, limits: Row) -> None:
+        """`set_limits_v1`: what holds for every owner without exceptions."""
+        with refusals():
+            await self._client.rpc("set_limits_v1", limits).execute()
+
     async def close_sandbox(self, sandbox_id: str, reason: str) -> None:
         """`close_sandbox_v1`: the first reason stays."""
         with refusals():

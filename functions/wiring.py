@@ -12,6 +12,7 @@ from functions import bundle
 from functions.errors import NotAuthenticated
 from functions.identity import Caller, RunGrant, RunTokens, Users
 from functions.launch import Launcher
+from functions.limits import Limits
 from functions.recovery import Recovery
 from functions.sandboxes import Sandboxes
 from functions.settings import Settings
@@ -35,6 +36,7 @@ class Services:
     recovery: Recovery
     turns: Turns
     streams: Streams
+    limits: Limits
 
 
 @asynccontextmanager
@@ -59,12 +61,20 @@ async def opened(settings: Settings) -> AsyncIterator[Services]:
                 recovery,
                 turns,
                 streams,
+                Limits(settings, store),
             )
 
 
 def services(request: Request) -> Services:
     """The process's services."""
     found: Services = request.app.state.services
+    return found
+
+
+async def limited(request: Request) -> Services:
+    """The same, for endpoints that limits hold for: the database knows the deployment's. Raises StoreUnavailable."""
+    found = services(request)
+    await found.limits.tell()
     return found
 
 
@@ -88,5 +98,6 @@ def runner(request: Request) -> RunGrant:
 
 
 Served = Annotated[Services, Depends(services)]
+Limited = Annotated[Services, Depends(limited)]
 SignedIn = Annotated[Caller, Depends(caller)]
 Runner = Annotated[RunGrant, Depends(runner)]

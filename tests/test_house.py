@@ -38,6 +38,7 @@ FLOORS = (
         "hosts",
         "identity",
         "job",
+        "limits",
         "logs",
         "models",
         "pages",
