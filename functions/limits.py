@@ -1,9 +1,36 @@
 """How much an owner may. SQL decides, in admission; here it learns what the deployment's settings are."""
 
 import asyncio
+from typing import Literal
 
+from functions.models import Answer
 from functions.settings import Settings
 from functions.store import Row, Store
+
+
+class Rates(Answer):
+    """Requests a minute, of each kind."""
+
+    submit: int
+    message: int
+    other: int
+
+
+class AccountLimits(Answer):
+    """What an owner may have, and what they have now."""
+
+    type: Literal["limits"] = "limits"
+    max_concurrent_sandboxes: int
+    live_sandboxes: int
+    max_sandbox_duration_ms: int
+    max_run_seconds: int
+    requests_per_minute: Rates
+
+
+def as_limits(row: Row) -> AccountLimits:
+    """The answer of `read_limits_v1` as it goes over the wire."""
+    rates = {name: row[f"{name}s_per_minute"] for name in Rates.model_fields}
+    return AccountLimits.model_validate({**row, "requests_per_minute": rates})
 
 
 class Limits:

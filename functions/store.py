@@ -18,8 +18,10 @@ from functions.errors import (
     NotAuthenticated,
     NotFound,
     NotPermitted,
+    RateLimited,
     StoreUnavailable,
     TooLarge,
+    TooManySandboxes,
 )
 from functions.pages import Filter
 from functions.settings import Settings
@@ -36,6 +38,7 @@ REFUSALS: dict[str, type[ApiError]] = {
     "PT404": NotFound,
     "PT409": Conflict,
     "PT413": TooLarge,
+    "PT429": TooManySandboxes,
 }
 # Data that Postgres cannot take: a date out of range, a row that breaks a CHECK.
 BAD_DATA = ("22", "23514")
@@ -74,7 +77,10 @@ class Store:
 
 
 class UserStore:
-    """What a signed-in user may do. Every method raises StoreUnavailable when Supabase fails."""
+    """What a signed-in user may do. Every method raises StoreUnavailable when Supabase fails.
+
+    What may admit a run raises TooManySandboxes, what changes anything RateLimited.
+    """
 
     def __init__(self, client: AsyncPostgrestClient) -> None:
         self._client = client
@@ -110,6 +116,10 @@ class UserStore:
         """`delete_session_v1`: `{"sandbox_ids"}`. Raises NotFound, Conflict."""
         arguments = {"session_id": str(session_id), "request_hash": request_hash, "idempotency_key": idempotency_key}
         return await call(self._client, "delete_session_v1", arguments)
+
+    async def limits(self) -> Row:
+        """`read_limits_v1`: what the caller may, and how many of their sandboxes are live."""
+        return await call(self._client, "read_limits_v1", {})
 
     async def run(self, run_id: UUID) -> Row:
         """One run. Raises NotFound."""
@@ -336,9 +346,11 @@ def refusals() -> Iterator[None]:
 
 def as_refusal(error: APIError) -> ApiError:
     """The error that a PostgREST answer stands for; what is not a refusal of ours is Supabase's failure."""
+    if (error.code, error.message) == ("PT429", "rate_limited"):
+        return RateLimited(limit=int(error.hint or 0), seconds=int(error.details or 1))
     if error.code in REFUSALS:
         word = error.message or "refused"
-        return REFUSALS[error.code](error.details or word.replace("_", " "), type=word)
+        return REFUSALS[error.code](error.details or word.replace("_", " "), type=word, param=error.hint)
     if error.code in TOKEN_REFUSED:
         return NotAuthenticated("the token is not valid")
     if error.code is not None and error.code.startswith(BAD_DATA):

@@ -109,3 +109,113 @@ create function public.set_account_limits_v1(
 
 revoke all on function public.set_limits_v1, public.set_account_limits_v1 from public, anon, authenticated, service_role;
 grant execute on function public.set_limits_v1, public.set_account_limits_v1 to service_role;
+
+-- The live runs of an owner, of plans and of turns: each has a sandbox, or is about to. A conversation's paused one has none.
+create index agent_runs_live_of_owner on public.agent_runs (owner) where status in ('launching', 'running');
+
+create function private.live_sandboxes(of_owner uuid) returns integer
+  language sql stable set search_path = ''
+  return (select count(*)::integer from public.agent_runs r where r.owner = of_owner and private.is_live(r.status));
+
+-- Whether one more sandbox may start; then none of the owner's other admissions is decided until this transaction ends.
+-- Locks are taken in one order: a key's claim, the owner's rate, the session, and this one last.
+create function private.has_room(of_owner uuid) returns boolean
+  language plpgsql set search_path = ''
+as $$
+begin
+  perform pg_advisory_xact_lock(hashtextextended('sandboxes:' || of_owner, 0));
+  -- A statement of its own: it sees what was committed while the lock was waited for.
+  return private.live_sandboxes(of_owner) < (select l.max_concurrent_sandboxes from private.limits_of(of_owner) l);
+end;
+$$;
+
+-- Raises PT429 too_many_sandboxes.
+create function private.require_room(of_owner uuid) returns void
+  language plpgsql set search_path = ''
+as $$
+begin
+  if not private.has_room(of_owner) then
+    raise exception using
+      errcode = 'PT429', message = 'too_many_sandboxes',
+      detail = format(
+        'at most %s sandboxes may run at once', (select l.max_concurrent_sandboxes from private.limits_of(of_owner) l)
+      );
+  end if;
+end;
+$$;
+
+-- How long a run of the owner's lasts that was asked for so long. One that lasts longer than it may is cut, or, where
+-- somebody named its length, refused: PT400 invalid_request_error, whose hint is the field's name.
+create function private.run_seconds(of_owner uuid, asked integer, is_cut boolean) returns integer
+  language plpgsql set search_path = ''
+as $$
+declare
+  longest integer := (select l.max_run_seconds from private.limits_of(of_owner) l);
+begin
+  -- Nothing asked is the schema's to refuse, and so is what is too long before any endpoint has told the deployment's limit.
+  if coalesce(asked <= longest, true) then
+    return asked;
+  elsif is_cut then
+    return longest;
+  end if;
+  raise exception using
+    errcode = 'PT400', message = 'invalid_request_error', hint = 'timeout',
+    detail = format('a run may last %s seconds here', longest);
+end;
+$$;
+
+-- As before, and no longer than the owner's runs may be; a message that no sandbox may start for is refused whole.
+-- Raises PT429 too_many_sandboxes.
+create or replace function private.admit_turn(session public.agent_sessions, limit_seconds integer) returns public.agent_runs
+  language plpgsql set search_path = ''
+as $$
+declare
+  run public.agent_runs;
+  seconds integer := private.run_seconds(session.owner, admit_turn.limit_seconds, true);
+begin
+  perform private.require_room(session.owner);
+  insert into public.agent_runs (session_id, owner, kind, input, limit_seconds, deadline_at)
+    values (
+      session.id, session.owner, 'claude', jsonb_build_object('after_seq', session.taken_seq), seconds,
+      now() + make_interval(secs => seconds)
+    )
+    returning * into run;
+  return run;
+end;
+$$;
+
+-- As before; null too when there is no room: the messages go on waiting.
+create or replace function private.admit_waiting(session public.agent_sessions, limit_seconds integer) returns uuid
+  language plpgsql set search_path = ''
+as $$
+declare
+  run public.agent_runs := private.live_run(session.id);
+begin
+  if run.id is not null or session.status = 'terminated' or session.message_seq <= session.taken_seq then
+    return null;
+  elsif not private.has_room(session.owner) then
+    return null;
+  end if;
+  run := private.admit_turn(session, admit_waiting.limit_seconds);
+  update public.agent_sessions s set status = 'running' where s.id = session.id;
+  perform private.append(session.id, run.id, array['run.created'], array[private.created(run)]);
+  return run.id;
+end;
+$$;
+
+-- What holds for the caller, as limits_of, and how many sandboxes are live now. Raises PT401 not_signed_in.
+create function public.read_limits_v1() returns jsonb
+  language plpgsql stable security definer set search_path = ''
+as $$
+declare
+  caller uuid := private.caller();
+begin
+  return (
+    select to_jsonb(l) || jsonb_build_object('live_sandboxes', private.live_sandboxes(caller))
+    from private.limits_of(caller) l
+  );
+end;
+$$;
+
+revoke all on function public.read_limits_v1 from public, anon, authenticated, service_role;
+grant execute on function public.read_limits_v1 to authenticated;

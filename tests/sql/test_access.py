@@ -96,6 +96,7 @@ FUNCTIONS = {
     "lose_run_v1": {"service_role"},
     "session_secrets_v1": {"service_role"},
     "launch_facts_v1": {"service_role"},
+    "read_limits_v1": {"authenticated"},
     "set_limits_v1": {"service_role"},
     "set_account_limits_v1": {"service_role"},
 }
