@@ -195,6 +195,7 @@ PATHS = [
     ("POST", f"/v1/sessions/{NOTHING}/events"),
     ("GET", f"/v1/sessions/{NOTHING}/events"),
     ("GET", f"/v1/sessions/{NOTHING}/events/stream"),
+    ("GET", "/v1/limits"),
 ]
 
 

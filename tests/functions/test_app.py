@@ -57,4 +57,5 @@ def test_these_are_the_endpoints(settings: Settings) -> None:
         "GET /v1/sessions/{session_id}/events",
         "POST /v1/sessions/{session_id}/events",
         "GET /v1/sessions/{session_id}/events/stream",
+        "GET /v1/limits",
     }

@@ -136,11 +136,10 @@ def test_each_owner_has_buckets_of_their_own(rest: Connection, admin: Connection
     assert admit(rest, sign_up(admin))["replayed"] is False
 
 
-@pytest.mark.parametrize("times", [5])
-def test_replays_cost_nothing(rest: Connection, admin: Connection, owner: Person, times: int) -> None:
+def test_replays_cost_nothing(rest: Connection, admin: Connection, owner: Person) -> None:
     """Of each kind: the first is counted, its repeats are answered as often as they come."""
     session_id = create(rest, owner)["session"]["id"]
-    for _ in range(times):
+    for _ in range(5):
         admit(rest, owner, idempotency_key="plan")
         send(rest, owner, session_id, message(), idempotency_key="message")
         agent(rest, owner, idempotency_key="agent")
@@ -168,7 +167,10 @@ def test_the_runner_is_not_counted(rest: Connection, admin: Connection, owner: P
     assert left(admin, owner) == before
 
 
-def test_requests_at_once_are_counted_one_by_one(connect: Connect, admin: Connection, owner: Person) -> None:
+@pytest.mark.parametrize("again", range(5))
+def test_requests_at_once_are_counted_one_by_one(
+    connect: Connect, admin: Connection, owner: Person, again: int
+) -> None:
     """Of twenty at the same moment two are admitted, and the rest are told to wait."""
 
     def submit(connection: Connection) -> str:
@@ -180,6 +182,16 @@ def test_requests_at_once_are_counted_one_by_one(connect: Connect, admin: Connec
     found = Counter(at_once([partial(submit, connect("authenticator")) for _ in range(20)]))
     assert found == {"False": 2, "rate_limited": 18}
     assert left(admin, owner) == {"submit": 0}
+
+
+def test_the_last_request_of_a_minute_is_had_once(
+    rest: Connection, connect: Connect, admin: Connection, owner: Person
+) -> None:
+    """Who comes while the last one is being spent waits, and hears that it is gone."""
+    second = connect("authenticator")
+    admit(rest, owner)
+    with refused("PT429", "rate_limited"):
+        behind(admin, rest, lambda: admit(rest, owner), second, lambda: admit(second, owner))
 
 
 def test_a_request_that_is_undone_was_none(
