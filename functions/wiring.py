@@ -71,10 +71,11 @@ def services(request: Request) -> Services:
     return found
 
 
-async def limited(request: Request) -> Services:
-    """The same, for endpoints that limits hold for: the database knows the deployment's. Raises StoreUnavailable."""
+async def served(request: Request) -> Services:
+    """The same; before anything that limits hold for, the database knows the deployment's. Raises StoreUnavailable."""
     found = services(request)
-    await found.limits.tell()
+    if request.method != "GET":
+        await found.limits.tell()
     return found
 
 
@@ -97,7 +98,6 @@ def runner(request: Request) -> RunGrant:
     return services(request).tokens.verify(credential(request))
 
 
-Served = Annotated[Services, Depends(services)]
-Limited = Annotated[Services, Depends(limited)]
+Served = Annotated[Services, Depends(served)]
 SignedIn = Annotated[Caller, Depends(caller)]
 Runner = Annotated[RunGrant, Depends(runner)]

@@ -9,7 +9,7 @@ from functions.errors import Conflict, InvalidRequest
 from functions.models import Page, claim
 from functions.pages import Created, Filter, Part, created, part
 from functions.requests import idempotency_key
-from functions.wiring import Limited, Served, SignedIn
+from functions.wiring import Served, SignedIn
 
 UPDATE_TRIES = 3
 router = APIRouter(prefix="/v1/agents", tags=["agents"])
@@ -19,7 +19,7 @@ Version = Annotated[int | None, Query(ge=1, lt=2**31)]
 
 
 @router.post("")
-async def create_agent(body: AgentRequest, key: Key, caller: SignedIn, served: Limited) -> Agent:
+async def create_agent(body: AgentRequest, key: Key, caller: SignedIn, served: Served) -> Agent:
     """A new agent, at version 1."""
     config = body.config(served.settings.egress_allow)
     asked = claim("POST /v1/agents", body.model_dump(mode="json"), key)
@@ -46,7 +46,7 @@ async def get_agent(agent_id: Id, caller: SignedIn, served: Served, version: Ver
 
 
 @router.post("/{agent_id}")
-async def update_agent(agent_id: Id, body: AgentUpdate, key: Key, caller: SignedIn, served: Limited) -> Agent:
+async def update_agent(agent_id: Id, body: AgentUpdate, key: Key, caller: SignedIn, served: Served) -> Agent:
     """A new version with what the body names, unless it changes nothing. Sessions keep the version they have."""
     store = served.store.as_user(caller.token)
     asked = claim(f"POST /v1/agents/{agent_id}", body.model_dump(mode="json", exclude_unset=True), key)
@@ -63,7 +63,7 @@ async def update_agent(agent_id: Id, body: AgentUpdate, key: Key, caller: Signed
 
 
 @router.post("/{agent_id}/archive")
-async def archive_agent(agent_id: Id, key: Key, caller: SignedIn, served: Limited) -> Agent:
+async def archive_agent(agent_id: Id, key: Key, caller: SignedIn, served: Served) -> Agent:
     """No session starts with it any more; those that have it go on."""
     asked = claim(f"POST /v1/agents/{agent_id}/archive", None, key)
     return as_agent(await served.store.as_user(caller.token).archive_agent(agent_id, asked))

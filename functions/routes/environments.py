@@ -15,7 +15,7 @@ from functions.environments import (
 from functions.models import Page, claim
 from functions.pages import Filter, Part, part
 from functions.requests import idempotency_key
-from functions.wiring import Limited, Served, SignedIn
+from functions.wiring import Served, SignedIn
 
 router = APIRouter(prefix="/v1/environments", tags=["environments"])
 Key = Annotated[str | None, Depends(idempotency_key)]
@@ -23,7 +23,7 @@ Id = Annotated[AgentId, Path()]
 
 
 @router.post("")
-async def create_environment(body: EnvironmentRequest, key: Key, caller: SignedIn, served: Limited) -> Environment:
+async def create_environment(body: EnvironmentRequest, key: Key, caller: SignedIn, served: Served) -> Environment:
     """A new environment; closed, but for what the body opens."""
     kept = body.kept(served.settings)
     asked = claim("POST /v1/environments", body.model_dump(mode="json"), key)
@@ -48,7 +48,7 @@ async def get_environment(environment_id: Id, caller: SignedIn, served: Served) 
 
 @router.post("/{environment_id}")
 async def update_environment(
-    environment_id: Id, body: EnvironmentUpdate, key: Key, caller: SignedIn, served: Limited
+    environment_id: Id, body: EnvironmentUpdate, key: Key, caller: SignedIn, served: Served
 ) -> Environment:
     """The environment with what the body names. Sessions keep the environment as it was when they were made."""
     store = served.store.as_user(caller.token)
@@ -59,14 +59,14 @@ async def update_environment(
 
 
 @router.delete("/{environment_id}")
-async def delete_environment(environment_id: Id, caller: SignedIn, served: Limited) -> DeletedEnvironment:
+async def delete_environment(environment_id: Id, caller: SignedIn, served: Served) -> DeletedEnvironment:
     """Removes the environment. Sessions that were made in it have their copy."""
     row = await served.store.as_user(caller.token).delete_environment(environment_id)
     return DeletedEnvironment.model_validate(row)
 
 
 @router.post("/{environment_id}/archive")
-async def archive_environment(environment_id: Id, key: Key, caller: SignedIn, served: Limited) -> Environment:
+async def archive_environment(environment_id: Id, key: Key, caller: SignedIn, served: Served) -> Environment:
     """No session starts in it any more; those that are in it go on."""
     asked = claim(f"POST /v1/environments/{environment_id}/archive", None, key)
     return as_environment(await served.store.as_user(caller.token).archive_environment(environment_id, asked))

@@ -14,7 +14,7 @@ from functions.requests import idempotency_key
 from functions.store import Choice
 from functions.timing import Timings
 from functions.turns import Message
-from functions.wiring import Limited, Served, SignedIn
+from functions.wiring import Served, SignedIn
 from sandstream.events import Event
 
 router = APIRouter(prefix="/v1/sessions/{session_id}/events", tags=["events"])
@@ -77,7 +77,7 @@ def previewed(
 
 @router.post("")
 async def send_events(
-    session_id: UUID, body: SendRequest, key: Key, caller: SignedIn, served: Limited, response: Response
+    session_id: UUID, body: SendRequest, key: Key, caller: SignedIn, served: Served, response: Response
 ) -> Page[dict[str, Any]]:
     """Puts what a person says into the log; a message starts a turn, or joins the one that is on, as `on_busy` says."""
     message = Message(

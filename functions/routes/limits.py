@@ -3,12 +3,13 @@
 from fastapi import APIRouter
 
 from functions.limits import AccountLimits, as_limits
-from functions.wiring import Limited, SignedIn
+from functions.wiring import Served, SignedIn
 
 router = APIRouter(prefix="/v1/limits", tags=["limits"])
 
 
 @router.get("")
-async def get_limits(caller: SignedIn, served: Limited) -> AccountLimits:
+async def get_limits(caller: SignedIn, served: Served) -> AccountLimits:
     """What holds for the caller, and how many of their sandboxes are live now."""
+    await served.limits.tell()
     return as_limits(await served.store.as_user(caller.token).limits())

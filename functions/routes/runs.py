@@ -10,14 +10,14 @@ from functions.launch import Order, end
 from functions.models import AcceptedRun, Run, RunRequest, request_hash
 from functions.requests import idempotency_key
 from functions.timing import Timings
-from functions.wiring import Limited, Runner, Served, SignedIn
+from functions.wiring import Runner, Served, SignedIn
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 Key = Annotated[str | None, Depends(idempotency_key)]
 
 
 @router.post("", status_code=202)
-async def submit_run(body: RunRequest, key: Key, caller: SignedIn, served: Limited, response: Response) -> AcceptedRun:
+async def submit_run(body: RunRequest, key: Key, caller: SignedIn, served: Served, response: Response) -> AcceptedRun:
     """Admits a plan, launches its runner in a sandbox and answers; the events follow by themselves."""
     longest = served.settings.max_limit_seconds
     if body.timeout is not None and body.timeout > longest:
@@ -47,7 +47,7 @@ async def get_run(run_id: UUID, caller: SignedIn, served: Served) -> Run:
 
 
 @router.post("/{run_id}/cancel", status_code=202)
-async def cancel_run(run_id: UUID, key: Key, caller: SignedIn, served: Limited) -> Run:
+async def cancel_run(run_id: UUID, key: Key, caller: SignedIn, served: Served) -> Run:
     """Asks a live run to stop; its terminal event tells when it has."""
     asked = request_hash(f"POST /v1/runs/{run_id}/cancel", None)
     return Run.model_validate(await served.recovery.cancel(caller, run_id, asked, key))

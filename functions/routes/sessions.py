@@ -16,7 +16,7 @@ from functions.pages import Created, Filter, Order, Part, created, part
 from functions.requests import idempotency_key
 from functions.timing import Timings
 from functions.turns import NewSession
-from functions.wiring import Limited, Served, SignedIn
+from functions.wiring import Served, SignedIn
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 Key = Annotated[str | None, Depends(idempotency_key)]
@@ -49,7 +49,7 @@ def wanted(
 
 @router.post("")
 async def create_session(
-    body: SessionRequest, key: Key, caller: SignedIn, served: Limited, response: Response
+    body: SessionRequest, key: Key, caller: SignedIn, served: Served, response: Response
 ) -> Session:
     """A new session; with `initial_events` its first turn starts at once."""
     timings = Timings()
@@ -73,7 +73,7 @@ async def get_session(session_id: UUID, caller: SignedIn, served: Served) -> Ses
 
 
 @router.post("/{session_id}")
-async def update_session(session_id: UUID, body: SessionUpdate, key: Key, caller: SignedIn, served: Limited) -> Session:
+async def update_session(session_id: UUID, body: SessionUpdate, key: Key, caller: SignedIn, served: Served) -> Session:
     """The session with what the body names. Its agent's tools change between turns only."""
     store = served.store.as_user(caller.token)
     changes = body.changes()
@@ -85,14 +85,14 @@ async def update_session(session_id: UUID, body: SessionUpdate, key: Key, caller
 
 
 @router.delete("/{session_id}")
-async def delete_session(session_id: UUID, key: Key, caller: SignedIn, served: Limited) -> DeletedSession:
+async def delete_session(session_id: UUID, key: Key, caller: SignedIn, served: Served) -> DeletedSession:
     """Removes the session, its log and its sandbox. 409 while a turn runs."""
     await served.turns.delete(caller, session_id, request_hash(f"DELETE /v1/sessions/{session_id}", None), key)
     return DeletedSession(id=session_id)
 
 
 @router.post("/{session_id}/archive")
-async def archive_session(session_id: UUID, key: Key, caller: SignedIn, served: Limited) -> Session:
+async def archive_session(session_id: UUID, key: Key, caller: SignedIn, served: Served) -> Session:
     """Ends the session and its sandbox, and keeps its log. 409 while a turn runs."""
     asked = request_hash(f"POST /v1/sessions/{session_id}/archive", None)
     return as_session(await served.turns.archive(caller, session_id, asked, key))

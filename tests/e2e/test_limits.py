@@ -2,16 +2,19 @@
 
 import asyncio
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from anthropic import RateLimitError
 
+from local.stack import Stack
 from sandstream.client import Sandstream
 from sandstream.errors import RefusedError
 from tests.conftest import Person
 from tests.e2e import official
+from tests.e2e.faults import endpoints
 from tests.e2e.official import sdk
 
 Json = dict[str, Any]
@@ -53,6 +56,24 @@ async def test_what_holds_for_the_caller(owner: Person, stranger: Person, servic
         "max_run_seconds": 540,
         "requests_per_minute": {"submit": 120, "message": 7, "other": 120},
     }
+
+
+async def test_new_settings_hold_from_the_first_request_on(
+    stack: Stack, owner: Person, service: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """Endpoints that come up with other settings tell the database before it admits anything for them."""
+    usual = {
+        "max_concurrent_sandboxes": 10, "max_sandbox_duration_ms": 3_600_000, "sandbox_margin_seconds": 60,
+        "requests_per_minute": 120,
+    }  # fmt: skip
+    try:
+        async with endpoints(stack, owner, tmp_path, MAX_CONCURRENT_SANDBOXES="0", RATE_LIMIT_PER_MINUTE="9") as http:
+            assert official.plain(await http.post("/v1/runs", json=SLOW), 429)["type"] == "too_many_sandboxes"
+            held = (await http.get("/v1/limits")).json()
+    finally:
+        # The other tests' endpoints have told theirs, and do not tell them again.
+        (await service.post("/rpc/set_limits_v1", json=usual)).raise_for_status()
+    assert (held["max_concurrent_sandboxes"], set(held["requests_per_minute"].values())) == (0, {9})
 
 
 async def test_one_sandbox_too_many(owner: Person, client: Sandstream, service: httpx.AsyncClient) -> None:
