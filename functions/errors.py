@@ -8,6 +8,8 @@ ApiError
 ├── Conflict 409              same key with another body, a busy session, a finished run
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
+├── TooManySandboxes 429      as many of the owner's runs are live as may be
+├── RateLimited 429           too many requests of one kind; the headers say when the next one may come
 ├── NotBuilt 501              a part of the Managed Agents API that is not here; the message names it
 └── Unavailable 503
     ├── ModelNotConfigured 503       the deployment has no model key
@@ -108,6 +110,40 @@ class UnsupportedMediaType(ApiError):
 
     status = 415
     type = "unsupported_media_type"
+
+
+class TooManySandboxes(ApiError):
+    """No other sandbox of this owner may start until one has ended."""
+
+    status = 429
+    type = "too_many_sandboxes"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The official SDK repeats every 429 unless it is told not to; a run takes longer than it waits."""
+        return NOT_AGAIN
+
+
+class RateLimited(ApiError):
+    """More requests than a minute may have: `limit` of them, the next one in so many seconds."""
+
+    status = 429
+    type = "rate_limited"
+
+    def __init__(self, limit: int, seconds: int) -> None:
+        super().__init__(f"at most {limit} requests of this kind a minute")
+        self._limit = limit
+        self._seconds = seconds
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to try again, in seconds; the names are those of draft-ietf-httpapi-ratelimit-headers-03."""
+        return {
+            "Retry-After": str(self._seconds),
+            "RateLimit-Limit": str(self._limit),
+            "RateLimit-Remaining": "0",
+            "RateLimit-Reset": str(self._seconds),
+        }
 
 
 class NotBuilt(ApiError):

@@ -39,6 +39,7 @@ class Order:
     kind: str
     input: Row
     limit_seconds: int
+    is_cut: bool
     egress: tuple[str, ...]
     request_hash: str
     idempotency_key: str | None
@@ -52,6 +53,7 @@ class Order:
             "kind": self.kind,
             "input": self.input,
             "limit_seconds": self.limit_seconds,
+            "is_cut": self.is_cut,
             "request_hash": self.request_hash,
             "idempotency_key": self.idempotency_key,
             "session_id": str(self.session_id) if self.session_id else None,
@@ -72,8 +74,9 @@ class Launcher:
     async def submit(self, order: Order, caller: Caller, timings: Timings) -> Row:
         """The admitted run; launched, unless this request was admitted before: then nothing is done twice.
 
-        Raises NotFound, Conflict, StoreUnavailable, SandboxUnavailable. Once admitted, a launch that cannot be
-        completed ends the run as `failed` and gives the key back: sent again, the request is admitted anew.
+        Raises NotFound, Conflict, InvalidRequest, TooManySandboxes, RateLimited, StoreUnavailable, SandboxUnavailable.
+        Once admitted, a launch that cannot be completed ends the run as `failed` and gives the key back: sent again,
+        the request is admitted anew.
         """
         with timings.step("admit"):
             admission = await self._store.as_user(caller.token).admit_run(order.as_arguments())

@@ -119,6 +119,11 @@ class RunRequest(Request):
         tries = [command.timeout * (ATTEMPTS if command.retryable else 1) for command in self.commands]
         return min(self.timeout or OVERHEAD_SECONDS + sum(tries), longest)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether a shorter limit may be put in place of this one: nobody named it."""
+        return self.timeout is None
+
     def input(self) -> dict[str, Any]:
         """What the driver is given, and what the run's row keeps: enough to start its runner again."""
         return {"commands": [command.model_dump() for command in self.commands], "egress": list(self.egress)}

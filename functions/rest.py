@@ -16,8 +16,10 @@ from functions.errors import (
     NotAuthenticated,
     NotFound,
     NotPermitted,
+    RateLimited,
     StoreUnavailable,
     TooLarge,
+    TooManySandboxes,
 )
 
 Row = dict[str, Any]
@@ -30,6 +32,7 @@ REFUSALS: dict[str, type[ApiError]] = {
     "PT404": NotFound,
     "PT409": Conflict,
     "PT413": TooLarge,
+    "PT429": TooManySandboxes,
 }
 # Data that Postgres cannot take: a date out of range, a row that breaks a CHECK.
 BAD_DATA = ("22", "23514")
@@ -82,9 +85,11 @@ def refusals() -> Iterator[None]:
 
 def as_refusal(error: APIError) -> ApiError:
     """The error that a PostgREST answer stands for; what is not a refusal of ours is Supabase's failure."""
+    if (error.code, error.message) == ("PT429", "rate_limited"):
+        return RateLimited(limit=int(error.hint or 0), seconds=int(error.details or 1))
     if error.code in REFUSALS:
         word = error.message or "refused"
-        return REFUSALS[error.code](error.details or word.replace("_", " "), type=word)
+        return REFUSALS[error.code](error.details or word.replace("_", " "), type=word, param=error.hint)
     if error.code in TOKEN_REFUSED:
         return NotAuthenticated("the token is not valid")
     if error.code is not None and error.code.startswith(BAD_DATA):

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     sweep_seconds: Annotated[int, Field(ge=0, le=3600)] = 30
     e2b_webhook_secret: SecretStr | None = None
     max_sandbox_duration: Annotated[int, Field(ge=60_000, le=604_800_000)] = 3_600_000
+    max_concurrent_sandboxes: Annotated[int, Field(ge=0, le=100_000)] = 10
+    rate_limit_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 120
     sandbox_margin_seconds: Annotated[int, Field(ge=10, le=600)] = 60
     e2b_request_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 20.0
     supabase_request_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0

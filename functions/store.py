@@ -51,7 +51,10 @@ class Store:
 
 
 class UserStore:
-    """What a signed-in user may do. Every method raises StoreUnavailable when Supabase fails."""
+    """What a signed-in user may do. Every method raises StoreUnavailable when Supabase fails.
+
+    What may admit a run raises TooManySandboxes, what changes anything RateLimited.
+    """
 
     def __init__(self, client: AsyncPostgrestClient) -> None:
         self._client = client
@@ -87,6 +90,10 @@ class UserStore:
         """`delete_session_v1`: `{"sandbox_ids"}`. Raises NotFound, Conflict."""
         arguments = {"session_id": str(session_id), "request_hash": request_hash, "idempotency_key": idempotency_key}
         return await call(self._client, "delete_session_v1", arguments)
+
+    async def limits(self) -> Row:
+        """`read_limits_v1`: what the caller may, and how many of their sandboxes are live."""
+        return await call(self._client, "read_limits_v1", {})
 
     async def run(self, run_id: UUID) -> Row:
         """One run. Raises NotFound."""
@@ -316,6 +323,11 @@ class ServiceStore:
     async def fail_launch(self, run_id: UUID, error: Row) -> Row:
         """`fail_launch_v1`: the run; unchanged when it has started or ended meanwhile. Raises NotFound."""
         return await call(self._client, "fail_launch_v1", {"run_id": str(run_id), "error": error})
+
+    async def set_limits(self, limits: Row) -> None:
+        """`set_limits_v1`: what holds for every owner without exceptions."""
+        with refusals():
+            await self._client.rpc("set_limits_v1", limits).execute()
 
     async def close_sandbox(self, sandbox_id: str, reason: str) -> None:
         """`close_sandbox_v1`: the first reason stays."""

@@ -97,8 +97,9 @@ class Turns:
     async def create(self, order: NewSession, caller: Caller, timings: Timings) -> Row:
         """A session; with events its first run is admitted with it, and launched. Answers as `create_session_v1`.
 
-        Raises NotFound, Conflict, InvalidRequest, StoreUnavailable, SandboxUnavailable, and ModelNotConfigured before
-        anything is written. A launch that fails ends the run as `failed`; session and message stay.
+        Raises NotFound, Conflict, InvalidRequest, TooManySandboxes, RateLimited, StoreUnavailable, SandboxUnavailable,
+        and ModelNotConfigured before anything is written. A launch that fails ends the run as `failed`; session and
+        message stay.
         """
         self._require_model(order.posted)
         arguments = order.as_arguments(self._settings.conversation_limit_seconds)
@@ -112,8 +113,9 @@ class Turns:
     async def send(self, message: Message, caller: Caller, timings: Timings) -> Row:
         """The events in the log; a run that they start is launched, one that is on is told. As `send_events_v1`.
 
-        Raises NotFound, Conflict, InvalidRequest, StoreUnavailable, SandboxUnavailable, and ModelNotConfigured before
-        anything is written. What is in the log stays there when the launch fails: the next run takes it.
+        Raises NotFound, Conflict, InvalidRequest, TooManySandboxes, RateLimited, StoreUnavailable, SandboxUnavailable,
+        and ModelNotConfigured before anything is written. What is in the log stays there when the launch fails: the
+        next run takes it.
         """
         self._require_model(message.posted)
         arguments = message.as_arguments(self._settings.conversation_limit_seconds)

@@ -14,6 +14,7 @@ from functions.errors import NotAuthenticated, NotPermitted
 from functions.identity import Caller, RunGrant, RunTokens, Users
 from functions.keys import Keys, is_key
 from functions.launch import Launcher
+from functions.limits import Limits
 from functions.recovery import Recovery
 from functions.sandboxes import Sandboxes
 from functions.settings import Settings
@@ -45,6 +46,7 @@ class Services:
     recovery: Recovery
     turns: Turns
     streams: Streams
+    limits: Limits
 
 
 @asynccontextmanager
@@ -71,12 +73,21 @@ async def opened(settings: Settings) -> AsyncIterator[Services]:
                 recovery,
                 turns,
                 streams,
+                Limits(settings, store),
             )
 
 
 def services(request: Request) -> Services:
     """The process's services."""
     found: Services = request.app.state.services
+    return found
+
+
+async def served(request: Request) -> Services:
+    """The same; before anything that limits hold for, the database knows the deployment's. Raises StoreUnavailable."""
+    found = services(request)
+    if request.method != "GET":
+        await found.limits.tell()
     return found
 
 
@@ -131,7 +142,7 @@ def runner(request: Request, _token: Annotated[object, Depends(RUN_TOKEN)]) -> R
     return services(request).tokens.verify(credential(request))
 
 
-Served = Annotated[Services, Depends(services)]
+Served = Annotated[Services, Depends(served)]
 # Whoever is somebody; the others say what they may do. A Supabase user may do everything.
 SignedIn = Annotated[Caller, Depends(caller)]
 Reader = Annotated[Caller, Security(permitted, scopes=["read"])]

@@ -42,6 +42,7 @@ FLOORS = (
         "identity",
         "job",
         "keys",
+        "limits",
         "logs",
         "models",
         "pages",

@@ -26,6 +26,7 @@ async def submit_run(body: RunRequest, key: Key, caller: Speaker, served: Served
         kind="commands",
         input=body.input(),
         limit_seconds=body.limit_seconds(longest),
+        is_cut=body.is_cut,
         egress=body.egress,
         request_hash=request_hash("POST /v1/runs", body.model_dump(mode="json")),
         idempotency_key=key,

@@ -199,6 +199,7 @@ PATHS = [
     ("POST", "/v1/keys"),
     ("GET", "/v1/keys"),
     ("DELETE", f"/v1/keys/{NOTHING}"),
+    ("GET", "/v1/limits"),
 ]
 
 

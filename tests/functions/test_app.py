@@ -62,4 +62,5 @@ def test_these_are_the_endpoints(settings: Settings) -> None:
         "POST /v1/keys",
         "GET /v1/keys",
         "DELETE /v1/keys/{key_id}",
+        "GET /v1/limits",
     }

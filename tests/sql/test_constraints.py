@@ -16,7 +16,7 @@ from tests.sql.runs import HASH, Run
 
 Changes = Mapping[str, object]
 NOBODY = uuid4()
-# The id of the neighbours' session, and of their attachment.
+# The id of the neighbours' session, of their attachment, and of one of them.
 TAKEN = uuid4()
 LONG = "x" * 201
 LARGE = Jsonb({"name": "x", "x": urandom(256 << 10).hex()})
@@ -165,6 +165,13 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
     ("session_files_archive_check", "session_files", {"archive": bytes((9 << 20) + 1)}),
     ("session_files_files_check", "session_files", {"files": -1}),
     ("session_files_bytes_check", "session_files", {"bytes": -1}),
+    ("account_limits_pkey", "account_limits", {"owner": TAKEN}),
+    ("account_limits_owner_fkey", "account_limits", {"owner": NOBODY}),
+    ("account_limits_max_concurrent_sandboxes_check", "account_limits", {"max_concurrent_sandboxes": -1}),
+    ("account_limits_max_sandbox_duration_ms_check", "account_limits", {"max_sandbox_duration_ms": 59_999}),
+    ("account_limits_submits_per_minute_check", "account_limits", {"submits_per_minute": 0}),
+    ("account_limits_messages_per_minute_check", "account_limits", {"messages_per_minute": 0}),
+    ("account_limits_others_per_minute_check", "account_limits", {"others_per_minute": 0}),
     ("run_moves_pkey", "run_moves", {"from_status": "running", "to_status": "lost"}),
     ("run_moves_made_by_check", "run_moves", {"made_by": []}),
     ("run_moves_made_by_check", "run_moves", {"made_by": ["passer-by"]}),
@@ -178,7 +185,7 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
 TABLES = (
     "agent_sessions", "agent_runs", "agent_events", "sandbox_executions", "idempotency_keys", "run_moves", "agents",
     "agent_versions", "environments", "session_secrets", "session_attachments", "session_transcripts", "session_files",
-    "run_repairs", "hook_deliveries", "api_keys",
+    "run_repairs", "hook_deliveries", "api_keys", "account_limits",
 )  # fmt: skip
 NAMED = Jsonb({"name": "x" * 256})
 CONVERSATION = {
@@ -216,6 +223,7 @@ def good_row(table: str, run: Run) -> dict[str, Any]:
             "id": f"key_{'0' * 32}", "owner": run.owner.id, "name": "x" * 200, "prefix": f"sst_{'x' * 8}",
             "hash": b"x" * 32, "scopes": ["run", "read", "admin"],
         },
+        "account_limits": {"owner": run.owner.id, "max_concurrent_sandboxes": 100_000},
     }  # fmt: skip
     return rows[table]
 
@@ -238,6 +246,10 @@ def neighbours(admin: Connection, run: Run) -> None:
     insert(admin, "run_repairs", {"run_id": TAKEN})
     insert(admin, "hook_deliveries", {"id": "taken"})
     insert(admin, "api_keys", {**good_row("api_keys", run), "id": f"key_{'1' * 32}", "hash": b"t" * 32})
+    # A neighbour who is a user: one may have been committed by another test.
+    admin.execute("delete from auth.users where id = %s", (TAKEN,))
+    admin.execute("insert into auth.users (id, role) values (%s, 'authenticated')", (TAKEN,))
+    insert(admin, "account_limits", {**good_row("account_limits", run), "owner": TAKEN})
     for table in ("session_secrets", "session_files"):
         insert(admin, table, {**good_row(table, run), "session_id": TAKEN})
 
@@ -302,6 +314,8 @@ def test_only_these_columns_may_be_null(admin: Connection) -> None:
         *(f"agents.{name}" for name in ("owner", "archived_at")),
         "agent_versions.owner",
         *(f"environments.{name}" for name in ("owner", "archived_at")),
+        *(f"account_limits.{name}" for name in ("max_concurrent_sandboxes", "max_sandbox_duration_ms")),
+        *(f"account_limits.{name}_per_minute" for name in ("submits", "messages", "others")),
         "session_attachments.title",
         "session_transcripts.entry_id",
         "run_repairs.claimed_at",

@@ -1,0 +1,38 @@
+"""Limits to test with: what holds for the deployment, and for one owner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.sql.people import SERVICE, Connection, Person, scalar
+from tests.sql.runs import Json
+
+ROOMY: Json = {
+    "max_concurrent_sandboxes": 10,
+    "max_sandbox_duration_ms": 3_600_000,
+    "sandbox_margin_seconds": 60,
+    "requests_per_minute": 120,
+}
+UNTOLD = "update private.deployment_limits set max_sandbox_duration_ms = null, sandbox_margin_seconds = 0"
+
+
+@contextmanager
+def deployed(rest: Connection, admin: Connection, **changes: object) -> Iterator[None]:
+    """A deployment with these settings; afterwards the database is as one that no endpoint has told its own."""
+    SERVICE.call(rest, "set_limits_v1", **{**ROOMY, **changes})
+    try:
+        yield
+    finally:
+        SERVICE.call(rest, "set_limits_v1", **ROOMY)
+        admin.execute(UNTOLD)
+
+
+def allow(rest: Connection, owner: Person, **limits: object) -> Json:
+    """The answer of set_account_limits_v1."""
+    return dict(SERVICE.call(rest, "set_account_limits_v1", owner=owner.id, **limits))
+
+
+def limits_of(admin: Connection, owner: Person) -> Json:
+    """What holds for the owner."""
+    return dict(scalar(admin, "select to_jsonb(l) from private.limits_of(%s) l", (owner.id,)))
