@@ -257,6 +257,7 @@ class Stack:
 OVERRIDES = (
     "CONFIRMATION_SECONDS",
     "CREDENTIALS",
+    "DEFAULT_TIMEOUT_MS",
     "E2B_TEMPLATE",
     "E2B_WEBHOOK_SECRET",
     "EGRESS_ALLOW",
@@ -264,12 +265,16 @@ OVERRIDES = (
     "IDLE_SANDBOX_SECONDS",
     "LOG_LEVEL",
     "MAX_CONCURRENT_SANDBOXES",
+    "MAX_MONTHLY_COST_PER_USER",
     "MAX_SANDBOX_DURATION",
     "PACKAGE_HOSTS",
     "RATE_LIMIT_PER_MINUTE",
     "SANDBOX_MARGIN_SECONDS",
+    "SANDBOX_MEMORY_MIB",
+    "SANDBOX_VCPUS",
     "SILENT_SECONDS",
     "SWEEP_SECONDS",
+    "TURN_ESTIMATE_USD",
     "TURN_SECONDS",
 )
 # The operator's account with a model's API and the way there. Only the models part sees them, under these names.
