@@ -36,6 +36,12 @@ class AccountLimits(Answer):
     max_month_microusd: int | None
 
 
+class OwnerLimits(AccountLimits):
+    """The same for somebody else, as operators are answered."""
+
+    owner: UUID
+
+
 class NewRates(Request):
     """Requests a minute, of each kind. Null: as the deployment."""
 
@@ -61,8 +67,17 @@ class LimitsRequest(Request):
 
 def as_limits(row: Row) -> AccountLimits:
     """The answer of `read_limits_v1` as it goes over the wire."""
-    rates = {name: row[f"{name}s_per_minute"] for name in Rates.model_fields}
-    return AccountLimits.model_validate({**row, "requests_per_minute": rates})
+    return AccountLimits.model_validate(nested(row))
+
+
+def as_owner_limits(row: Row) -> OwnerLimits:
+    """The answer of `set_account_limits_v1`, likewise."""
+    return OwnerLimits.model_validate(nested(row))
+
+
+def nested(row: Row) -> Row:
+    """The row with its rates together, as the wire has them."""
+    return {**row, "requests_per_minute": {name: row[f"{name}s_per_minute"] for name in Rates.model_fields}}
 
 
 class Limits:

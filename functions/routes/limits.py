@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from functions.limits import AccountLimits, LimitsRequest, as_limits
+from functions.limits import AccountLimits, LimitsRequest, OwnerLimits, as_limits, as_owner_limits
 from functions.wiring import Admin, Reader, Served
 
 router = APIRouter(prefix="/v1/limits", tags=["limits"])
@@ -16,6 +16,6 @@ async def get_limits(caller: Reader, served: Served) -> AccountLimits:
 
 
 @router.put("")
-async def put_limits(body: LimitsRequest, caller: Admin, served: Served) -> AccountLimits:
+async def put_limits(body: LimitsRequest, caller: Admin, served: Served) -> OwnerLimits:
     """An operator's exceptions for one owner, all of them at once; the answer is what holds for the owner then."""
-    return as_limits(await served.store.as_user(caller.token).set_account_limits(body.arguments()))
+    return as_owner_limits(await served.store.as_user(caller.token).set_account_limits(body.arguments()))
