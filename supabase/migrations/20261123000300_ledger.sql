@@ -20,8 +20,8 @@ create table public.ledger (
   is_known boolean,
   amount_microusd bigint not null check (amount_microusd between 0 and 1000000000000),
   created_at timestamptz not null default now(),
-  check ((entry = 'spend') = (kind is not null)),
-  check (entry = 'spend' or run_id is not null)
+  constraint ledger_kind_of_spend check ((entry = 'spend') = (kind is not null)),
+  constraint ledger_run_of_promise check (entry = 'spend' or run_id is not null)
 );
 
 create index ledger_of_owner on public.ledger (owner, created_at);

@@ -20,30 +20,22 @@ create function private.idle_end(metered_at timestamptz) returns timestamptz
   language sql stable set search_path = ''
   return metered_at + make_interval(secs => (select d.idle_sandbox_seconds from private.deployment_limits d));
 
--- Charges a sandbox for the time since it was metered, `until` at the latest, and goes on metering it or not. The caller
--- holds the session's lock. One that works for nobody is charged for no longer than it stays awake.
-create function private.meter(of_sandbox text, until timestamptz, goes_on boolean) returns void
+-- Charges a sandbox for the time since it was metered, `until` at the latest: answers how long that was and what it cost.
+-- One that works for nobody is charged for no longer than it stays awake. The caller holds the session's lock.
+create function private.charge_sandbox(
+  execution public.sandbox_executions, until timestamptz, out milliseconds bigint, out microusd bigint
+)
   language plpgsql set search_path = ''
 as $$
 declare
-  execution public.sandbox_executions;
-  run public.agent_runs;
-  milliseconds bigint;
+  run public.agent_runs := private.last_run_in(execution);
   spent public.ledger;
 begin
-  select * into execution from public.sandbox_executions x where x.sandbox_id = of_sandbox for no key update;
-  run := private.last_run_in(execution);
   if coalesce(run.ended_at < now(), true) then
     until := least(until, private.idle_end(execution.metered_at));
   end if;
   milliseconds := greatest(0, coalesce(extract(epoch from until - execution.metered_at) * 1000, 0));
-  spent.amount_microusd := private.sandbox_microusd(milliseconds);
-  update public.sandbox_executions x
-    set
-      metered_at = case when meter.goes_on and x.ended_at is null then greatest(now(), x.metered_at) end,
-      running_ms = x.running_ms + milliseconds,
-      cost_microusd = x.cost_microusd + spent.amount_microusd
-    where x.sandbox_id = of_sandbox;
+  microusd := private.sandbox_microusd(milliseconds);
   if milliseconds > 0 then
     spent.owner := execution.owner;
     spent.session_id := execution.session_id;
@@ -51,8 +43,28 @@ begin
     spent.kind := 'sandbox';
     spent.quantity := jsonb_build_object('milliseconds', milliseconds);
     spent.is_known := true;
+    spent.amount_microusd := microusd;
     perform private.spend(spent);
   end if;
+end;
+$$;
+
+-- The same, written down with the sandbox, which is metered on or not.
+create function private.meter(of_sandbox text, until timestamptz, goes_on boolean) returns void
+  language plpgsql set search_path = ''
+as $$
+declare
+  execution public.sandbox_executions;
+  charged record;
+begin
+  select * into execution from public.sandbox_executions x where x.sandbox_id = of_sandbox for no key update;
+  select * into charged from private.charge_sandbox(execution, meter.until);
+  update public.sandbox_executions x
+    set
+      metered_at = case when meter.goes_on and x.ended_at is null then greatest(now(), x.metered_at) end,
+      running_ms = x.running_ms + charged.milliseconds,
+      cost_microusd = x.cost_microusd + charged.microusd
+    where x.sandbox_id = of_sandbox;
 end;
 $$;
 
@@ -210,11 +222,8 @@ create function private.charge_deleted() returns trigger
 as $$
 begin
   -- With an owner goes their ledger.
-  if old.metered_at is not null and exists (select from auth.users u where u.id = old.owner) then
-    perform private.meter(old.sandbox_id, now(), false);
-    -- The row as it was is no longer the row that is deleted: it comes here again, charged.
-    delete from public.sandbox_executions x where x.sandbox_id = old.sandbox_id;
-    return null;
+  if exists (select from auth.users u where u.id = old.owner) then
+    perform private.charge_sandbox(old, now());
   end if;
   return old;
 end;
