@@ -31,6 +31,8 @@ STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
 # What sandboxes are made from: the local one of that name has what E2B's has.
 TEMPLATE = "sandstream"
+# What each of them has, and is charged for.
+SANDBOX_MEMORY_MIB = 1024
 # What a part may see of this process's environment; the rest is nobody's business but the user's.
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "COVERAGE_PROCESS_START")
 
@@ -216,6 +218,7 @@ class Stack:
             "LOCAL_E2B_URL": self.e2b.url,
             "LOCAL_SANDBOX_ROOT": str(self.root / "sandboxes"),
             "LOCAL_SANDBOX_TEMPLATES": f"base,{TEMPLATE}",
+            "LOCAL_SANDBOX_MEMORY_MB": str(SANDBOX_MEMORY_MIB),
             "SANDBOX_ISOLATION": self._isolation,
         }
 
@@ -244,6 +247,7 @@ class Stack:
             "ANTHROPIC_BASE_URL": self.models.url,
             "ANTHROPIC_API_KEY": self.keys.model_key,
             "E2B_TEMPLATE": TEMPLATE,
+            "SANDBOX_MEMORY_MIB": str(SANDBOX_MEMORY_MIB),
             # Without isolation there is no gate either, so nothing could add the run token on the way.
             **({} if self.is_isolated else {"CREDENTIALS": "env"}),
             **{name: value for name, value in self._environment.items() if name in OVERRIDES},
