@@ -44,7 +44,7 @@ from sandstream.wire import Command, Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(cli_keys.app, name="keys")
-app.command()(cli_usage.usage)
+app.command(name="usage")(cli_usage.usage)
 
 JsonLines = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")]
 
