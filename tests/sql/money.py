@@ -81,7 +81,9 @@ def record(rest: Connection, run: Run, sandbox: str | None = None) -> str:
 
 def run_on(admin: Connection, sandbox: str, seconds: float) -> None:
     """The sandbox has run for so much longer than it is charged for."""
-    query = "update public.sandbox_executions set metered_at = metered_at - make_interval(secs => %s) where sandbox_id = %s"
+    query = (
+        "update public.sandbox_executions set metered_at = metered_at - make_interval(secs => %s) where sandbox_id = %s"
+    )
     admin.execute(query, (seconds, sandbox))
 
 
