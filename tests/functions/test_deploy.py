@@ -136,7 +136,7 @@ def test_the_sources_are_the_three_houses_that_the_endpoints_use(world: ModalWor
 
 
 def test_the_prices_are_where_the_endpoints_read_them(world: ModalWorld, web: Any) -> None:
-    """Modal takes modules only, unless it is told: without the list no first request would be answered."""
+    """Modal mounts the data files of the package that the app is in; without this one no first request is answered."""
     mounted = world.files(web)
     assert mounted["/root/functions/prices.json"] == (ROOT / "functions/prices.json").read_bytes()
 
