@@ -137,7 +137,7 @@ def test_the_sources_are_the_three_houses_that_the_endpoints_use(world: ModalWor
 
 def test_no_setting_travels_with_the_sources(world: ModalWorld, web: Any) -> None:
     """A `.env` beside the sources stays where it is: settings come by the secret alone."""
-    assert {Path(path).suffix for path in world.files(web)} <= {".py", ".txt", ".in", ".toml"}
+    assert {Path(path).suffix for path in world.files(web)} <= {".py", ".json", ".txt", ".in", ".toml"}
 
 
 def test_what_is_mounted_serves(world: ModalWorld, web: Any, settings: Settings, tmp_path: Path) -> None:
