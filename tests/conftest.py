@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+import certifi
 import httpx
 import pytest
 
@@ -53,6 +54,15 @@ class Person:
         """Supabase's REST, as this user."""
         headers = {**self.headers, "apikey": self.stack.keys.publishable_key}
         return httpx.AsyncClient(base_url=f"{self.stack.supabase.url}/rest/v1", headers=headers, timeout=60)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each HTTP client reads all the authorities that it trusts, which takes longer than most tests; one will do."""
+    first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----\n")
+    trusted = tmp_path_factory.mktemp("trusted") / "authority.pem"
+    trusted.write_text(first + end)
+    os.environ["SSL_CERT_FILE"] = str(trusted)
 
 
 @pytest.fixture(scope="session")
