@@ -14,10 +14,11 @@ from e2b import AsyncSandbox
 from functions.sandboxes import Pulse
 from functions.sweep import sweep
 from functions.wiring import Services
-from local.stack import Part, Stack
+from local.stack import Stack
 from tests.conftest import Person
 from tests.e2e.conversing import message, said, script
 from tests.e2e.faults import Fault, fault_proxy
+from tests.e2e.forked import Endpoints
 from tests.e2e.sandboxes import living
 from tests.e2e.sweeping import age, execute, runs_of, sweeper
 from tests.e2e.test_launch_faults import by_way_of
@@ -78,7 +79,7 @@ async def alone(stack: Stack) -> AsyncIterator[None]:
 @asynccontextmanager
 async def doomed(stack: Stack, owner: Person, logs: Path, faults: list[Fault]) -> AsyncIterator[httpx.AsyncClient]:
     """Endpoints that are killed by SIGKILL when the last of the faults strikes."""
-    part = Part("endpoints", "local.api:create_app", logs)
+    part = Endpoints(logs)
     faults = [*(replace(each) for each in faults[:-1]), replace(faults[-1], then=lambda: part.stop(signal.SIGKILL))]
     of_store = [fault for fault in faults if "/rpc/" in fault.path]
     of_e2b = [fault for fault in faults if fault not in of_store]
