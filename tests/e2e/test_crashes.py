@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from e2b import AsyncSandbox
 
 from functions.sandboxes import Pulse
 from functions.sweep import sweep
@@ -22,6 +21,8 @@ from tests.e2e.forked import Endpoints
 from tests.e2e.sandboxes import living
 from tests.e2e.sweeping import age, execute, runs_of, sweeper
 from tests.e2e.test_launch_faults import by_way_of
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 PLAN = {"commands": [{"command": "sleep 100000"}]}
 CREATE, UPLOAD, START = "/v2/sandboxes", "/files", "/process.Process/Start"
@@ -65,15 +66,6 @@ OF_A_CONVERSATION = (
 )
 CASES = [("plan", step) for step in SUBMIT] + [("conversation", step) for step in OF_A_CONVERSATION]
 ADMISSIONS = {"plan": "/rpc/admit_run_v1", "conversation": "/rpc/create_session_v1"}
-
-
-@pytest.fixture(autouse=True)
-async def alone(stack: Stack) -> AsyncIterator[None]:
-    """What a test leaves behind is not the next one's."""
-    yield
-    for sandbox_id in await living(stack):
-        await AsyncSandbox.kill(sandbox_id, api_key=stack.keys.e2b_api_key, api_url=stack.e2b.url)
-    execute(stack, "delete from public.agent_sessions")
 
 
 @asynccontextmanager
