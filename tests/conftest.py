@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,6 +55,13 @@ class Person:
         """Supabase's REST, as this user."""
         headers = {**self.headers, "apikey": self.stack.keys.publishable_key}
         return httpx.AsyncClient(base_url=f"{self.stack.supabase.url}/rest/v1", headers=headers, timeout=60)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C, and whatever we start would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
