@@ -245,6 +245,8 @@ class Shipper:
         return True
 
     def _go_on(self) -> None:
+        """After fresh news: a budget that ended the run may have been raised together with the message."""
+        self._settle(self._insist(self._log.heartbeat))
         with self._changed:
             self._ending, self._input_pending = None, True
             self._changed.notify_all()
