@@ -1,4 +1,4 @@
--- How much one owner may: sandboxes at once, how long each lives, requests a minute. The endpoints tell what holds for the
+-- How much one owner may: sandboxes at once, how long each lives, requests a minute, money a month. The endpoints tell what holds for the
 -- deployment, a row of account_limits says otherwise for one owner. Admission is called by users themselves, so that no
 -- limit is ever an argument of it.
 
@@ -10,7 +10,11 @@ create table private.deployment_limits (
   max_sandbox_duration_ms bigint check (max_sandbox_duration_ms between 60000 and 604800000),
   -- By how much a sandbox outlives its run's deadline.
   sandbox_margin_seconds integer not null default 0 check (sandbox_margin_seconds between 0 and 600),
-  requests_per_minute integer not null default 120 check (requests_per_minute between 1 and 1000000)
+  requests_per_minute integer not null default 120 check (requests_per_minute between 1 and 1000000),
+  -- After which a conversation's sandbox is paused.
+  idle_sandbox_seconds integer not null default 300 check (idle_sandbox_seconds between 1 and 604800),
+  -- Millionths of a US dollar in a month of UTC. Null: no limit.
+  max_month_microusd bigint check (max_month_microusd between 0 and 1000000000000000)
 );
 insert into private.deployment_limits default values;
 
@@ -23,6 +27,7 @@ create table public.account_limits (
   submits_per_minute integer check (submits_per_minute between 1 and 1000000),
   messages_per_minute integer check (messages_per_minute between 1 and 1000000),
   others_per_minute integer check (others_per_minute between 1 and 1000000),
+  max_month_microusd bigint check (max_month_microusd between 0 and 1000000000000000),
   updated_at timestamptz not null default now()
 );
 
@@ -43,7 +48,8 @@ create function private.limits_of(
   out max_run_seconds integer,
   out submits_per_minute integer,
   out messages_per_minute integer,
-  out others_per_minute integer
+  out others_per_minute integer,
+  out max_month_microusd bigint
 )
   language sql stable set search_path = ''
   begin atomic
@@ -57,58 +63,40 @@ create function private.limits_of(
       end,
       coalesce(a.submits_per_minute, d.requests_per_minute),
       coalesce(a.messages_per_minute, d.requests_per_minute),
-      coalesce(a.others_per_minute, d.requests_per_minute)
+      coalesce(a.others_per_minute, d.requests_per_minute),
+      coalesce(a.max_month_microusd, d.max_month_microusd)
     from private.deployment_limits d left join public.account_limits a on a.owner = of_owner;
   end;
 
 -- The deployment's settings, as its endpoints have read them. Writes only what is new. Raises 23514 for what makes no sense.
 create function public.set_limits_v1(
-  max_concurrent_sandboxes integer, max_sandbox_duration_ms bigint, sandbox_margin_seconds integer, requests_per_minute integer
+  max_concurrent_sandboxes integer,
+  max_sandbox_duration_ms bigint,
+  sandbox_margin_seconds integer,
+  requests_per_minute integer,
+  idle_sandbox_seconds integer,
+  max_month_microusd bigint
 ) returns void
   language sql security definer set search_path = ''
   begin atomic
     update private.deployment_limits d
-      set (max_concurrent_sandboxes, max_sandbox_duration_ms, sandbox_margin_seconds, requests_per_minute) = (
+      set (
+        max_concurrent_sandboxes, max_sandbox_duration_ms, sandbox_margin_seconds, requests_per_minute,
+        idle_sandbox_seconds, max_month_microusd
+      ) = (
         set_limits_v1.max_concurrent_sandboxes, set_limits_v1.max_sandbox_duration_ms,
-        set_limits_v1.sandbox_margin_seconds, set_limits_v1.requests_per_minute
+        set_limits_v1.sandbox_margin_seconds, set_limits_v1.requests_per_minute,
+        set_limits_v1.idle_sandbox_seconds, set_limits_v1.max_month_microusd
       )
-      where (d.max_concurrent_sandboxes, d.max_sandbox_duration_ms, d.sandbox_margin_seconds, d.requests_per_minute)
-        is distinct from (
-          set_limits_v1.max_concurrent_sandboxes, set_limits_v1.max_sandbox_duration_ms,
-          set_limits_v1.sandbox_margin_seconds, set_limits_v1.requests_per_minute
-        );
+      where (
+        d.max_concurrent_sandboxes, d.max_sandbox_duration_ms, d.sandbox_margin_seconds, d.requests_per_minute,
+        d.idle_sandbox_seconds, d.max_month_microusd
+      ) is distinct from (
+        set_limits_v1.max_concurrent_sandboxes, set_limits_v1.max_sandbox_duration_ms,
+        set_limits_v1.sandbox_margin_seconds, set_limits_v1.requests_per_minute,
+        set_limits_v1.idle_sandbox_seconds, set_limits_v1.max_month_microusd
+      );
   end;
-
--- One owner's exceptions, all of them: what is left out is as the deployment again. Raises 23503 for nobody's id.
-create function public.set_account_limits_v1(
-  owner uuid,
-  max_concurrent_sandboxes integer default null,
-  max_sandbox_duration_ms bigint default null,
-  submits_per_minute integer default null,
-  messages_per_minute integer default null,
-  others_per_minute integer default null
-) returns jsonb
-  language sql security definer set search_path = ''
-  begin atomic
-    insert into public.account_limits as a (
-      owner, max_concurrent_sandboxes, max_sandbox_duration_ms, submits_per_minute, messages_per_minute, others_per_minute
-    ) values (
-      set_account_limits_v1.owner, set_account_limits_v1.max_concurrent_sandboxes,
-      set_account_limits_v1.max_sandbox_duration_ms, set_account_limits_v1.submits_per_minute,
-      set_account_limits_v1.messages_per_minute, set_account_limits_v1.others_per_minute
-    )
-    on conflict on constraint account_limits_pkey do update set
-      max_concurrent_sandboxes = excluded.max_concurrent_sandboxes,
-      max_sandbox_duration_ms = excluded.max_sandbox_duration_ms,
-      submits_per_minute = excluded.submits_per_minute,
-      messages_per_minute = excluded.messages_per_minute,
-      others_per_minute = excluded.others_per_minute,
-      updated_at = now()
-    returning to_jsonb(a);
-  end;
-
-revoke all on function public.set_limits_v1, public.set_account_limits_v1 from public, anon, authenticated, service_role;
-grant execute on function public.set_limits_v1, public.set_account_limits_v1 to service_role;
 
 -- The live runs of an owner, of plans and of turns: each has a sandbox, or is about to. A conversation's paused one has none.
 create index agent_runs_live_of_owner on public.agent_runs (owner) where status in ('launching', 'running');
@@ -164,58 +152,73 @@ begin
 end;
 $$;
 
--- As before, and no longer than the owner's runs may be; a message that no sandbox may start for is refused whole.
--- Raises PT429 too_many_sandboxes.
-create or replace function private.admit_turn(session public.agent_sessions, limit_seconds integer) returns public.agent_runs
-  language plpgsql set search_path = ''
-as $$
-declare
-  run public.agent_runs;
-  seconds integer := private.run_seconds(session.owner, admit_turn.limit_seconds, true);
-begin
-  perform private.require_room(session.owner);
-  insert into public.agent_runs (session_id, owner, kind, input, limit_seconds, deadline_at)
-    values (
-      session.id, session.owner, 'claude', jsonb_build_object('after_seq', session.taken_seq), seconds,
-      now() + make_interval(secs => seconds)
-    )
-    returning * into run;
-  return run;
-end;
-$$;
-
--- As before; null too when there is no room: the messages go on waiting.
-create or replace function private.admit_waiting(session public.agent_sessions, limit_seconds integer) returns uuid
-  language plpgsql set search_path = ''
-as $$
-declare
-  run public.agent_runs := private.live_run(session.id);
-begin
-  if run.id is not null or session.status = 'terminated' or session.message_seq <= session.taken_seq then
-    return null;
-  elsif not private.has_room(session.owner) then
-    return null;
-  end if;
-  run := private.admit_turn(session, admit_waiting.limit_seconds);
-  update public.agent_sessions s set status = 'running' where s.id = session.id;
-  perform private.append(session.id, run.id, array['run.created'], array[private.created(run)]);
-  return run.id;
-end;
-$$;
-
--- What holds for the caller, as limits_of, and how many sandboxes are live now. Raises PT401 not_signed_in.
-create function public.read_limits_v1() returns jsonb
-  language plpgsql stable security definer set search_path = ''
-as $$
-declare
-  caller uuid := private.caller();
-begin
+-- What holds for an owner, as limits_of, and how many of their sandboxes are live now.
+create function private.limits_answer(of_owner uuid) returns jsonb
+  language sql stable set search_path = ''
   return (
-    select to_jsonb(l) || jsonb_build_object('live_sandboxes', private.live_sandboxes(caller))
-    from private.limits_of(caller) l
+    select to_jsonb(l) || jsonb_build_object('live_sandboxes', private.live_sandboxes(of_owner))
+    from private.limits_of(of_owner) l
   );
+
+-- What holds for the caller. Raises PT401 not_signed_in.
+create function public.read_limits_v1() returns jsonb
+  language sql stable security definer set search_path = ''
+  return private.limits_answer(private.caller());
+
+-- Who runs the deployment: a user whose app_metadata, which users cannot write, says so. Raises PT401 not_signed_in, PT403
+-- not_an_operator.
+create function private.require_operator() returns void
+  language plpgsql stable set search_path = ''
+as $$
+begin
+  if not exists (
+    select from auth.users u where u.id = private.caller() and u.raw_app_meta_data ->> 'sandstream_role' = 'admin'
+  ) then
+    raise exception using errcode = 'PT403', message = 'not_an_operator', detail = 'only an operator of this deployment may';
+  end if;
 end;
 $$;
 
-revoke all on function public.read_limits_v1 from public, anon, authenticated, service_role;
-grant execute on function public.read_limits_v1 to authenticated;
+-- One owner's exceptions, all of them: what is left out is as the deployment again. Answers as read_limits_v1, with the owner.
+-- Raises as require_operator, PT404 owner_not_found, 23514 for what makes no sense.
+create function public.set_account_limits_v1(
+  owner uuid,
+  max_concurrent_sandboxes integer default null,
+  max_sandbox_duration_ms bigint default null,
+  submits_per_minute integer default null,
+  messages_per_minute integer default null,
+  others_per_minute integer default null,
+  max_month_microusd bigint default null
+) returns jsonb
+  language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform private.require_operator();
+  if not exists (select from auth.users u where u.id = set_account_limits_v1.owner) then
+    raise exception using errcode = 'PT404', message = 'owner_not_found';
+  end if;
+  insert into public.account_limits as a (
+    owner, max_concurrent_sandboxes, max_sandbox_duration_ms, submits_per_minute, messages_per_minute, others_per_minute,
+    max_month_microusd
+  ) values (
+    set_account_limits_v1.owner, set_account_limits_v1.max_concurrent_sandboxes,
+    set_account_limits_v1.max_sandbox_duration_ms, set_account_limits_v1.submits_per_minute,
+    set_account_limits_v1.messages_per_minute, set_account_limits_v1.others_per_minute,
+    set_account_limits_v1.max_month_microusd
+  )
+  on conflict on constraint account_limits_pkey do update set
+    max_concurrent_sandboxes = excluded.max_concurrent_sandboxes,
+    max_sandbox_duration_ms = excluded.max_sandbox_duration_ms,
+    submits_per_minute = excluded.submits_per_minute,
+    messages_per_minute = excluded.messages_per_minute,
+    others_per_minute = excluded.others_per_minute,
+    max_month_microusd = excluded.max_month_microusd,
+    updated_at = now();
+  return private.limits_answer(set_account_limits_v1.owner) || jsonb_build_object('owner', set_account_limits_v1.owner);
+end;
+$$;
+
+revoke all on function public.set_limits_v1, public.read_limits_v1, public.set_account_limits_v1
+  from public, anon, authenticated, service_role;
+grant execute on function public.set_limits_v1 to service_role;
+grant execute on function public.read_limits_v1, public.set_account_limits_v1 to authenticated;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.sql.people import SERVICE, Connection, Person, scalar
+from tests.sql.people import SERVICE, Connection, Person, scalar, sign_up
 from tests.sql.runs import Json
 
 ROOMY: Json = {
@@ -13,6 +13,8 @@ ROOMY: Json = {
     "max_sandbox_duration_ms": 3_600_000,
     "sandbox_margin_seconds": 60,
     "requests_per_minute": 120,
+    "idle_sandbox_seconds": 300,
+    "max_month_microusd": None,
 }
 UNTOLD = "update private.deployment_limits set max_sandbox_duration_ms = null, sandbox_margin_seconds = 0"
 
@@ -28,9 +30,18 @@ def deployed(rest: Connection, admin: Connection, **changes: object) -> Iterator
         admin.execute(UNTOLD)
 
 
-def allow(rest: Connection, owner: Person, **limits: object) -> Json:
-    """The answer of set_account_limits_v1."""
-    return dict(SERVICE.call(rest, "set_account_limits_v1", owner=owner.id, **limits))
+def operator(admin: Connection) -> Person:
+    """A user who runs the deployment."""
+    person = sign_up(admin, "operator")
+    admin.execute(
+        'update auth.users set raw_app_meta_data = \'{"sandstream_role": "admin"}\' where id = %s', (person.id,)
+    )
+    return person
+
+
+def allow(rest: Connection, admin: Connection, owner: Person, **limits: object) -> Json:
+    """The answer of set_account_limits_v1 to an operator."""
+    return dict(operator(admin).call(rest, "set_account_limits_v1", owner=owner.id, **limits))
 
 
 def limits_of(admin: Connection, owner: Person) -> Json:

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from tests.sql.conversations import new_turn
+from tests.sql.limits import allow
 from tests.sql.people import ANON, API_ROLES, SERVICE, Connection, Person, acting, column, refused, scalar, sign_up
 from tests.sql.runs import HASH, finish, new_run, watcher
 
@@ -31,6 +32,7 @@ READERS: dict[str, tuple[int | None, ...]] = {
     "agent_versions": (3, 1, 1, None, None, 3, None),
     "environments": (2, 1, 1, None, None, 2, None),
     "account_limits": (1, 0, 0, None, None, 1, None),
+    "ledger": (4, 0, 0, None, None, 4, None),
     "idempotency_keys": (None, None, None, None, None, None, None),
     "session_secrets": (None, None, None, None, None, None, None),
     "session_attachments": (None, None, None, None, None, None, None),
@@ -63,6 +65,7 @@ POLICIES = {
         "authenticated",
     ),
     ("public", "account_limits", "the owner may read their limits", "SELECT", "authenticated"),
+    ("public", "ledger", "the owner may read their ledger", "SELECT", "authenticated"),
     ("public", "run_moves", "anyone signed in may read the lifecycle", "SELECT", "authenticated"),
     ("public", "api_keys", "the owner may read an API key", "SELECT", "authenticated"),
     ("realtime", "messages", "the owner of a session may listen to it", "SELECT", "authenticated"),
@@ -121,7 +124,11 @@ FUNCTIONS = {
     "delete_expired_v1": {"service_role"},
     "read_limits_v1": {"authenticated"},
     "set_limits_v1": {"service_role"},
-    "set_account_limits_v1": {"service_role"},
+    "set_account_limits_v1": {"authenticated"},
+    "set_prices_v1": {"service_role"},
+    "settle_v1": {"service_role"},
+    "read_usage_v1": {"authenticated"},
+    "charge_embeddings_v1": {"service_role"},
 }
 SYSTEM = "('pg_catalog', 'information_schema', 'pg_toast')"
 
@@ -136,7 +143,7 @@ def people(rest: Connection, admin: Connection) -> dict[str, Person]:
     new_turn(rest, admin, run.owner)
     agent = run.owner.call(rest, "create_agent_v1", config={"name": "a"}, request_hash=HASH)
     run.owner.call(rest, "update_agent_v1", agent_id=agent["id"], config={"name": "b"}, request_hash=HASH)
-    SERVICE.call(rest, "set_account_limits_v1", owner=run.owner.id)
+    allow(rest, admin, run.owner)
     run.owner.call(rest, "create_environment_v1", config={"name": "a"}, request_hash=HASH)
     of_key = {"name": "a", "scopes": "{read}", "prefix": "sst_aaaaaaaa", "hash": HASH}
     run.owner.call(rest, "create_key_v1", **of_key, request_hash=HASH)
@@ -277,7 +284,7 @@ def test_policies_are_named_by_sentences(admin: Connection) -> None:
 def test_policies_ask_for_the_user_once_per_query(admin: Connection) -> None:
     """auth.uid() stands in a subselect in every policy, so that it is not evaluated for every row."""
     conditions = column(admin, "select qual from pg_policies where qual like '%%auth.uid()%%'")
-    assert len(conditions) == 10
+    assert len(conditions) == 11
     assert [text for text in conditions if "SELECT auth.uid() AS uid" not in text] == []
 
 

@@ -172,6 +172,22 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
     ("account_limits_submits_per_minute_check", "account_limits", {"submits_per_minute": 0}),
     ("account_limits_messages_per_minute_check", "account_limits", {"messages_per_minute": 0}),
     ("account_limits_others_per_minute_check", "account_limits", {"others_per_minute": 0}),
+    ("account_limits_max_month_microusd_check", "account_limits", {"max_month_microusd": -1}),
+    ("ledger_pkey", "ledger", {"id": -1}),
+    ("ledger_owner_fkey", "ledger", {"owner": NOBODY}),
+    ("ledger_entry_check", "ledger", {"entry": "refund", "kind": None}),
+    ("ledger_kind_check", "ledger", {"kind": "storage"}),
+    ("ledger_model_check", "ledger", {"model": "x" * 1025}),
+    ("ledger_request_id_check", "ledger", {"request_id": "x" * 1025}),
+    ("ledger_quantity_check", "ledger", {"quantity": Jsonb([])}),
+    ("ledger_amount_microusd_check", "ledger", {"amount_microusd": -1}),
+    ("ledger_kind_of_spend", "ledger", {"kind": None}),
+    ("ledger_run_of_promise", "ledger", {"entry": "settle", "kind": None, "run_id": None}),
+    ("ledger_reserves_once", "ledger", {"entry": "reserve", "kind": None, "run_id": TAKEN}),
+    ("ledger_settles_once", "ledger", {"entry": "settle", "kind": None, "run_id": TAKEN}),
+    ("sandbox_executions_running_ms_check", "sandbox_executions", {"running_ms": -1}),
+    ("sandbox_executions_cost_microusd_check", "sandbox_executions", {"cost_microusd": -1}),
+    ("sandbox_executions_commands_check", "sandbox_executions", {"commands": -1}),
     ("run_moves_pkey", "run_moves", {"from_status": "running", "to_status": "lost"}),
     ("run_moves_made_by_check", "run_moves", {"made_by": []}),
     ("run_moves_made_by_check", "run_moves", {"made_by": ["passer-by"]}),
@@ -185,7 +201,7 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
 TABLES = (
     "agent_sessions", "agent_runs", "agent_events", "sandbox_executions", "idempotency_keys", "run_moves", "agents",
     "agent_versions", "environments", "session_secrets", "session_attachments", "session_transcripts", "session_files",
-    "run_repairs", "hook_deliveries", "api_keys", "account_limits",
+    "run_repairs", "hook_deliveries", "api_keys", "account_limits", "ledger",
 )  # fmt: skip
 NAMED = Jsonb({"name": "x" * 256})
 CONVERSATION = {
@@ -224,6 +240,7 @@ def good_row(table: str, run: Run) -> dict[str, Any]:
             "hash": b"x" * 32, "scopes": ["run", "read", "admin"],
         },
         "account_limits": {"owner": run.owner.id, "max_concurrent_sandboxes": 100_000},
+        "ledger": {"owner": run.owner.id, "run_id": run.id, "entry": "spend", "kind": "model", "amount_microusd": 1},
     }  # fmt: skip
     return rows[table]
 
@@ -250,6 +267,9 @@ def neighbours(admin: Connection, run: Run) -> None:
     admin.execute("delete from auth.users where id = %s", (TAKEN,))
     admin.execute("insert into auth.users (id, role) values (%s, 'authenticated')", (TAKEN,))
     insert(admin, "account_limits", {**good_row("account_limits", run), "owner": TAKEN})
+    insert(admin, "ledger", {**good_row("ledger", run), "id": -1})
+    for entry_of_run in ("reserve", "settle"):
+        insert(admin, "ledger", {**good_row("ledger", run), "run_id": TAKEN, "entry": entry_of_run, "kind": None})
     for table in ("session_secrets", "session_files"):
         insert(admin, table, {**good_row(table, run), "session_id": TAKEN})
 
@@ -309,13 +329,16 @@ def test_only_these_columns_may_be_null(admin: Connection) -> None:
         *(f"agent_runs.{name}" for name in ("result", "error", "sandbox_id", "cancel_requested_at", "started_at")),
         *(f"agent_runs.{name}" for name in ("heartbeat_at", "ended_at")),
         *(f"agent_events.{name}" for name in ("run_id", "n")),
-        *(f"sandbox_executions.{name}" for name in ("ended_at", "end_reason")),
+        *(f"sandbox_executions.{name}" for name in ("ended_at", "end_reason", "metered_at")),
         *(f"idempotency_keys.{name}" for name in ("run_id", "subject", "answer")),
         *(f"agents.{name}" for name in ("owner", "archived_at")),
         "agent_versions.owner",
         *(f"environments.{name}" for name in ("owner", "archived_at")),
         *(f"account_limits.{name}" for name in ("max_concurrent_sandboxes", "max_sandbox_duration_ms")),
         *(f"account_limits.{name}_per_minute" for name in ("submits", "messages", "others")),
+        "account_limits.max_month_microusd",
+        *(f"ledger.{name}" for name in ("session_id", "run_id", "kind", "model", "request_id")),
+        *(f"ledger.{name}" for name in ("prices_as_of", "price", "is_known")),
         "session_attachments.title",
         "session_transcripts.entry_id",
         "run_repairs.claimed_at",

@@ -245,8 +245,8 @@ def test_two_patches_at_once_both_count(rest: Connection, connect: Connect, admi
 def test_a_budget_is_raised_past_its_cost(rest: Connection, admin: Connection, turn: Run) -> None:
     """A limit that the session has reached already is PT400 budget_not_raised."""
     say(rest, turn.runner, 1, "agent.message")
-    finish(rest, turn.runner, 1, "failed", result={"cost_microusd": 700})
-    assert session_row(admin, turn.session_id)["cost_microusd"] == 700
+    finish(rest, turn.runner, 1, "failed")
+    admin.execute("update public.agent_sessions set cost_microusd = 700 where id = %s", (turn.session_id,))
     for budget in (0, 700):
         with refused("PT400", "budget_not_raised"):
             update(rest, turn.owner, turn.session_id, budget_microusd=budget)

@@ -24,7 +24,7 @@ def deployment(rest: Connection, admin: Connection) -> Iterator[None]:
 def owner(rest: Connection, admin: Connection) -> Person:
     """Someone whose sandboxes live ten minutes."""
     owner = sign_up(admin)
-    allow(rest, owner, max_sandbox_duration_ms=600_000)
+    allow(rest, admin, owner, max_sandbox_duration_ms=600_000)
     return owner
 
 
@@ -82,7 +82,7 @@ def test_a_replay_is_answered_though_it_would_be_too_long_now(rest: Connection, 
     """A limit that is lowered changes nothing about what was admitted."""
     owner = sign_up(admin)
     first = admit(rest, owner, limit_seconds=3000, idempotency_key="k")
-    allow(rest, owner, max_sandbox_duration_ms=60_000)
+    allow(rest, admin, owner, max_sandbox_duration_ms=60_000)
     again = admit(rest, owner, limit_seconds=3000, idempotency_key="k")
     assert (again["replayed"], again["run"]["limit_seconds"]) == (True, first["run"]["limit_seconds"])
 

@@ -20,7 +20,9 @@ def test_the_end_is_written_with_the_row(rest: Connection, admin: Connection, ru
     append(rest, run.runner, [1, 2])
     result, error = {"commands": 1}, {"type": "x"}
     answer = finish(rest, run.runner, 2, end, result=result, error=error)
-    assert answer == {"status": end, "last_n": 2, "last_seq": 5, "input_seq": 0, "cancel_requested": False}
+    assert answer == {
+        "status": end, "last_n": 2, "last_seq": 5, "input_seq": 0, "cancel_requested": False, "budget_reached": None,
+    }  # fmt: skip
     row = row_of(admin, run)
     assert (row["status"], row["result"], row["error"]) == (end, result, error)
     assert last_events(admin, run) == [

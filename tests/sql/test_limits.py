@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.sql.limits import ROOMY, allow, deployed, limits_of
+from tests.sql.limits import ROOMY, allow, deployed, limits_of, operator
 from tests.sql.people import SERVICE, Connection, Person, refused, scalar, sign_up
 
 
@@ -21,6 +21,7 @@ def test_before_any_endpoint_has_spoken_the_defaults_hold(admin: Connection, own
     assert limits_of(admin, owner) == {
         "max_concurrent_sandboxes": 10, "max_sandbox_duration_ms": None, "max_run_seconds": None,
         "submits_per_minute": 120, "messages_per_minute": 120, "others_per_minute": 120,
+        "max_month_microusd": None,
     }  # fmt: skip
 
 
@@ -30,13 +31,14 @@ def test_the_deployments_settings_hold_for_everyone(rest: Connection, admin: Con
         assert limits_of(admin, owner) == {
             "max_concurrent_sandboxes": 3, "max_sandbox_duration_ms": 3_600_000, "max_run_seconds": 3540,
             "submits_per_minute": 7, "messages_per_minute": 7, "others_per_minute": 7,
+            "max_month_microusd": None,
         }  # fmt: skip
 
 
 def test_an_owners_exceptions_hold_for_that_owner(rest: Connection, admin: Connection, owner: Person) -> None:
     """More or less than the deployment's, each by itself; nobody else notices."""
     before = limits_of(admin, sign_up(admin))
-    allow(rest, owner, max_concurrent_sandboxes=50, messages_per_minute=1)
+    allow(rest, admin, owner, max_concurrent_sandboxes=50, messages_per_minute=1)
     held = limits_of(admin, owner)
     assert (held["max_concurrent_sandboxes"], held["messages_per_minute"], held["submits_per_minute"]) == (50, 1, 120)
     assert limits_of(admin, sign_up(admin)) == before
@@ -44,9 +46,9 @@ def test_an_owners_exceptions_hold_for_that_owner(rest: Connection, admin: Conne
 
 def test_exceptions_are_replaced_whole(rest: Connection, admin: Connection, owner: Person) -> None:
     """What is left out the second time is as the deployment again."""
-    allow(rest, owner, max_concurrent_sandboxes=50, messages_per_minute=1)
-    row = allow(rest, owner, others_per_minute=9)
-    assert (row["owner"], row["max_concurrent_sandboxes"], row["others_per_minute"]) == (str(owner.id), None, 9)
+    allow(rest, admin, owner, max_concurrent_sandboxes=50, messages_per_minute=1)
+    row = allow(rest, admin, owner, others_per_minute=9)
+    assert (row["owner"], row["max_concurrent_sandboxes"], row["others_per_minute"]) == (str(owner.id), 10, 9)
     held = limits_of(admin, owner)
     assert (held["max_concurrent_sandboxes"], held["messages_per_minute"], held["others_per_minute"]) == (10, 120, 9)
 
@@ -58,7 +60,7 @@ def test_no_exception_outlives_the_plan(
     rest: Connection, admin: Connection, owner: Person, allowed_ms: int | None, run_seconds: int
 ) -> None:
     """An owner may have shorter sandboxes than the deployment's plan allows, never longer ones."""
-    allow(rest, owner, max_sandbox_duration_ms=allowed_ms)
+    allow(rest, admin, owner, max_sandbox_duration_ms=allowed_ms)
     with deployed(rest, admin):
         assert limits_of(admin, owner)["max_run_seconds"] == run_seconds
 
@@ -82,6 +84,8 @@ def test_telling_the_same_again_writes_nothing(rest: Connection, admin: Connecti
         {"max_sandbox_duration_ms": 604_800_001},
         {"sandbox_margin_seconds": 601},
         {"requests_per_minute": 0},
+        {"idle_sandbox_seconds": 0},
+        {"max_month_microusd": -1},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(rest: Connection, changes: dict[str, object]) -> None:
@@ -98,22 +102,34 @@ def test_settings_that_make_no_sense_are_refused(rest: Connection, changes: dict
         {"submits_per_minute": 0},
         {"messages_per_minute": 1_000_001},
         {"others_per_minute": -5},
+        {"max_month_microusd": -1},
     ],
 )
-def test_exceptions_that_make_no_sense_are_refused(rest: Connection, owner: Person, changes: dict[str, object]) -> None:
+def test_exceptions_that_make_no_sense_are_refused(
+    rest: Connection, admin: Connection, owner: Person, changes: dict[str, object]
+) -> None:
     """So does an owner's row."""
     with refused("23514"):
-        allow(rest, owner, **changes)
+        allow(rest, admin, owner, **changes)
 
 
-def test_nobodys_exceptions_are_refused(rest: Connection) -> None:
+def test_nobodys_exceptions_are_refused(rest: Connection, admin: Connection) -> None:
     """An id that no user has gets no row."""
-    with refused("23503"):
-        SERVICE.call(rest, "set_account_limits_v1", owner=uuid4())
+    with refused("PT404", "owner_not_found"):
+        operator(admin).call(rest, "set_account_limits_v1", owner=uuid4())
+
+
+def test_exceptions_are_an_operators_to_make(rest: Connection, admin: Connection, owner: Person) -> None:
+    """An owner may not raise their own limits, whatever their metadata that they write themselves says."""
+    admin.execute(
+        'update auth.users set raw_user_meta_data = \'{"sandstream_role": "admin"}\' where id = %s', (owner.id,)
+    )
+    with refused("PT403", "not_an_operator"):
+        owner.call(rest, "set_account_limits_v1", owner=owner.id, max_concurrent_sandboxes=1000)
 
 
 def test_exceptions_go_with_their_owner(rest: Connection, admin: Connection, owner: Person) -> None:
     """A deleted user leaves no row."""
-    allow(rest, owner)
+    allow(rest, admin, owner)
     admin.execute("delete from auth.users where id = %s", (owner.id,))
     assert scalar(admin, "select count(*) from public.account_limits where owner = %s", (owner.id,)) == 0

@@ -73,7 +73,7 @@ def test_a_first_batch(rest: Connection, admin: Connection, run: Run, sent: list
     answer = append(rest, run.runner, sent)
     assert numbers_of(admin, run) == held
     state = {"status": "running", "last_n": len(held), "last_seq": len(held) + 1}
-    assert answer == {**state, "input_seq": 0, "cancel_requested": False}
+    assert answer == {**state, "input_seq": 0, "cancel_requested": False, "budget_reached": None}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,8 @@ def test_a_heartbeat_changes_nothing_but_its_time(rest: Connection, admin: Conne
     """heartbeat_v1 answers what append does, leaves a launching run launching, and writes no event."""
     before = log_of(admin, run)
     answer = run.runner.call(rest, "heartbeat_v1")
-    assert answer == {"status": "launching", "last_n": 0, "last_seq": 1, "input_seq": 0, "cancel_requested": False}
+    state = {"status": "launching", "last_n": 0, "last_seq": 1, "input_seq": 0}
+    assert answer == {**state, "cancel_requested": False, "budget_reached": None}
     row = row_of(admin, run)
     assert (row["status"], row["heartbeat_at"] is None) == ("launching", False)
     assert log_of(admin, run) == before

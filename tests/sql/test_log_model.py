@@ -50,6 +50,7 @@ class Log(RuleBasedStateMachine):
             "last_seq": len(self.log),
             "input_seq": 0,
             "cancel_requested": self.cancelled,
+            "budget_reached": None,
         }
 
     def _said(self, expected: str | None, step: Any) -> None:

@@ -23,7 +23,7 @@ def owner(rest: Connection, admin: Connection) -> Person:
     """Someone with two requests a minute of each kind, and all the room they want."""
     owner = sign_up(admin)
     allow(
-        rest, owner, submits_per_minute=2, messages_per_minute=2, others_per_minute=2, max_concurrent_sandboxes=1000
+        rest, admin, owner, submits_per_minute=2, messages_per_minute=2, others_per_minute=2, max_concurrent_sandboxes=1000
     )  # fmt: skip
     return owner
 
@@ -92,7 +92,7 @@ def test_a_lowered_limit_holds_at_once(rest: Connection, admin: Connection) -> N
     """What was left of a larger bucket does not count."""
     owner = sign_up(admin)
     admit(rest, owner)
-    allow(rest, owner, submits_per_minute=1)
+    allow(rest, admin, owner, submits_per_minute=1)
     admit(rest, owner)
     with refused("PT429", "rate_limited"):
         admit(rest, owner)

@@ -28,7 +28,7 @@ TOLD = "at most 1 sandboxes may run at once"
 def owner(rest: Connection, admin: Connection) -> Person:
     """Someone who may have one sandbox."""
     owner = sign_up(admin)
-    allow(rest, owner, max_concurrent_sandboxes=1)
+    allow(rest, admin, owner, max_concurrent_sandboxes=1)
     return owner
 
 
@@ -85,7 +85,7 @@ def test_others_are_not_counted(rest: Connection, admin: Connection) -> None:
 def test_nothing_may_start_where_none_may_be(rest: Connection, admin: Connection) -> None:
     """An owner with a limit of 0 starts nothing, and may still make a conversation to read later."""
     owner = sign_up(admin)
-    allow(rest, owner, max_concurrent_sandboxes=0)
+    allow(rest, admin, owner, max_concurrent_sandboxes=0)
     with refused("PT429", "too_many_sandboxes"):
         admit(rest, owner)
     assert create(rest, owner)["run"] is None
@@ -165,6 +165,6 @@ def test_what_waits_goes_on_waiting_without_room(rest: Connection, admin: Connec
 
 def test_less_than_is_live_stops_nothing(rest: Connection, admin: Connection, full: Run) -> None:
     """A limit that is lowered ends no run; it only starts none."""
-    allow(rest, full.owner, max_concurrent_sandboxes=0)
+    allow(rest, admin, full.owner, max_concurrent_sandboxes=0)
     append(rest, full.runner, [1])
     assert scalar(admin, "select status from public.agent_runs where id = %s", (full.id,)) == "running"

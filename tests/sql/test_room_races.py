@@ -29,7 +29,7 @@ LIVE = "select count(*) from public.agent_runs where owner = %s and private.is_l
 def owner(rest: Connection, admin: Connection) -> Person:
     """Someone who may have ten sandboxes and ask for them as often as they like."""
     owner = sign_up(admin)
-    allow(rest, owner, max_concurrent_sandboxes=LIMIT, submits_per_minute=100_000, messages_per_minute=100_000)
+    allow(rest, admin, owner, max_concurrent_sandboxes=LIMIT, submits_per_minute=100_000, messages_per_minute=100_000)
     return owner
 
 
@@ -85,7 +85,7 @@ def test_five_hundred_submits_never_have_eleven_live(connect: Connect, admin: Co
 
 def test_two_hundred_submits_with_one_key_are_one(connect: Connect, admin: Connection, owner: Person) -> None:
     """One is admitted, 199 are told of it, none is refused: though the owner may have no second one."""
-    allow(connect("authenticator"), owner, max_concurrent_sandboxes=1)
+    allow(connect("authenticator"), admin, owner, max_concurrent_sandboxes=1)
 
     def submit(connection: Connection) -> Counter[str]:
         return Counter(outcome(partial(admit, connection, owner, idempotency_key="k")) for _ in range(10))
@@ -114,7 +114,7 @@ def test_all_three_doors_lead_to_one_room(
 
 def test_the_last_room_is_waited_for(rest: Connection, connect: Connect, admin: Connection, owner: Person) -> None:
     """Who asks while the last one is being given waits, and hears that it is gone."""
-    allow(rest, owner, max_concurrent_sandboxes=1)
+    allow(rest, admin, owner, max_concurrent_sandboxes=1)
     session = create(rest, owner)["session"]["id"]
     second = connect("authenticator")
     with refused("PT429", "too_many_sandboxes"):
@@ -125,7 +125,7 @@ def test_the_last_room_is_had_when_it_was_not_taken(
     rest: Connection, connect: Connect, admin: Connection, owner: Person
 ) -> None:
     """An admission that is rolled back leaves its room to whoever waited."""
-    allow(rest, owner, max_concurrent_sandboxes=1)
+    allow(rest, admin, owner, max_concurrent_sandboxes=1)
     session = create(rest, owner)["session"]["id"]
     second = connect("authenticator")
     answer = behind(
