@@ -14,36 +14,48 @@ create table private.price_list (
 );
 insert into private.price_list default values;
 
+-- A whole number that money can be multiplied with.
+create function private.is_rate(given jsonb) returns boolean
+  language sql immutable parallel safe
+  return coalesce(
+    jsonb_typeof(given) = 'number' and (given #>> '{}')::numeric between 0 and 1e9 and (given #>> '{}')::numeric % 1 = 0, false
+  );
+
 create function private.is_price(price jsonb) returns boolean
   language sql immutable parallel safe
-  return coalesce((
-    select bool_and(jsonb_typeof(price -> k.name) = 'number' and (price ->> k.name)::numeric between 0 and 1e9
-      and (price ->> k.name)::numeric % 1 = 0)
+  return (
+    select bool_and(private.is_rate(price -> k.name))
     from unnest(array['input', 'output', 'cache_write_5m', 'cache_write_1h', 'cache_read']) k (name)
-  ), false);
+  );
 
 -- Whether every number that charging takes from the list is there.
 create function private.is_price_list(list jsonb) returns boolean
   language sql immutable
-  return jsonb_typeof(list -> 'as_of') = 'string'
-    and coalesce((select bool_and(
-        private.is_price(m.value) and private.is_price(coalesce(m.value -> 'fast', m.value))
-        and private.is_price(coalesce(m.value -> 'long_prompt', m.value))
-        and (not m.value ? 'long_prompt' or private.as_count(m.value -> 'long_prompt' -> 'above_prompt_tokens') > 0)
-      ) from jsonb_each(list -> 'models') m), false)
-    and coalesce((select bool_and(jsonb_typeof(e.value) = 'number') from jsonb_each(list -> 'embeddings') e), false)
-    and coalesce((
-      select bool_and(jsonb_typeof(list -> 'sandbox' -> k.name) = 'number')
-      from unnest(array['vcpu_second', 'gib_second', 'vcpus', 'memory_mib']) k (name)
-    ), false)
-    and coalesce(jsonb_typeof(list -> 'turn_estimate_microusd') = 'number', false);
+  return (
+    select jsonb_typeof(list -> 'as_of') is not distinct from 'string'
+      and jsonb_typeof(list -> 'models') is not distinct from 'object'
+      and jsonb_typeof(list -> 'embeddings') is not distinct from 'object'
+      and private.is_rate(list -> 'turn_estimate_microusd')
+      and (
+        select bool_and(private.is_rate(list -> 'sandbox' -> k.name))
+        from unnest(array['vcpu_second', 'gib_second', 'vcpus', 'memory_mib']) k (name)
+      )
+      and not exists (select from jsonb_each(list -> 'embeddings') e where not private.is_rate(e.value))
+      and not exists (
+        select from jsonb_each(list -> 'models') m
+        where not private.is_price(m.value)
+          or not private.is_price(coalesce(m.value -> 'fast', m.value))
+          or not private.is_price(coalesce(m.value -> 'long_prompt', m.value))
+          or not private.is_rate(coalesce(m.value -> 'long_prompt', '{"above_prompt_tokens": 0}') -> 'above_prompt_tokens')
+      )
+  );
 
 -- The price list as the endpoints have read it. Writes only what is new. Raises PT400 bad_prices.
 create function public.set_prices_v1(prices jsonb) returns void
   language plpgsql security definer set search_path = ''
 as $$
 begin
-  if not coalesce(private.is_price_list(set_prices_v1.prices), false) then
+  if private.is_price_list(set_prices_v1.prices) is not true then
     raise exception using errcode = 'PT400', message = 'bad_prices';
   end if;
   update private.price_list p

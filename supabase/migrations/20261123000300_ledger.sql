@@ -140,7 +140,7 @@ create function private.reserve(run public.agent_runs, budget bigint) returns vo
 as $$
 declare
   estimate bigint := private.estimate_microusd(run.kind, run.limit_seconds);
-  promised bigint := least(estimate, greatest(reserve.budget, 0));
+  promised bigint := least(estimate, reserve.budget);
   remainder bigint := private.month_remainder(run.owner);
 begin
   if reserve.budget <= 0 then
@@ -155,13 +155,12 @@ begin
 end;
 $$;
 
--- Whether reserve would let the session have a turn. The caller holds the owner's lock.
-create function private.has_money(session public.agent_sessions) returns boolean
+-- Whether reserve would let the session have a turn of so many seconds. The caller holds the owner's lock.
+create function private.has_money(session public.agent_sessions, seconds integer) returns boolean
   language sql stable set search_path = ''
   return coalesce(session.cost_microusd < session.budget_microusd, true)
     and coalesce(private.month_remainder(session.owner) >= greatest(1, least(
-      private.estimate_microusd('claude', (select l.max_run_seconds from private.limits_of(session.owner) l)),
-      session.budget_microusd - session.cost_microusd
+      private.estimate_microusd('claude', seconds), session.budget_microusd - session.cost_microusd
     )), true);
 
 -- Money is gone. The caller holds the session's lock. Only what is spent before a run's end counts against its budget.

@@ -33,7 +33,8 @@ create function private.month_of(of_owner uuid) returns jsonb
       'spent_microusd', private.spent_this_month(of_owner),
       'reserved_microusd', private.reserved_now(of_owner),
       'limit_microusd', l.max_month_microusd,
-      'remainder_microusd', greatest(0, private.month_remainder(of_owner))
+      -- greatest() takes no notice of a null.
+      'remainder_microusd', case when l.max_month_microusd is not null then greatest(0, private.month_remainder(of_owner)) end
     )
     from private.limits_of(of_owner) l
   );

@@ -23,7 +23,8 @@ def owner(rest: Connection, admin: Connection) -> Person:
     """Someone with two requests a minute of each kind, and all the room they want."""
     owner = sign_up(admin)
     allow(
-        rest, admin, owner, submits_per_minute=2, messages_per_minute=2, others_per_minute=2, max_concurrent_sandboxes=1000
+        rest, admin, owner, submits_per_minute=2, messages_per_minute=2, others_per_minute=2,
+        max_concurrent_sandboxes=1000,
     )  # fmt: skip
     return owner
 
