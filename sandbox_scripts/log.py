@@ -24,7 +24,8 @@ LIVE = ("launching", "running")
 class Standing:
     """What every answer says: the highest `n` the log holds, whether to cancel, the run's status there.
 
-    `input_seq` is the seq of the session's last `user.*` event.
+    `input_seq` is the seq of the session's last `user.*` event. `budget_reached` is None, or the budget that is spent:
+    {"scope", "spent_microusd", "limit_microusd"}. A database before the ledger does not speak of it.
     """
 
     def __init__(self, said: dict[str, Any]) -> None:
@@ -33,6 +34,7 @@ class Standing:
         self.cancel_requested = bool(said["cancel_requested"])
         self.status = str(said["status"])
         self.input_seq = int(said.get("input_seq") or 0)
+        self.budget_reached = _budget(said.get("budget_reached"))
 
 
 class Functions:
@@ -103,6 +105,13 @@ class Log:
             return Standing(said)
         except (KeyError, TypeError, ValueError) as error:
             raise Unavailable(f"{function} answered something else") from error
+
+
+def _budget(told: dict[str, Any] | None) -> dict[str, Any] | None:
+    if told is None:
+        return None
+    amounts = {name: int(told[name]) for name in ("spent_microusd", "limit_microusd")}
+    return {"scope": str(told["scope"]), **amounts}
 
 
 def _parsed(answer: Answer) -> Any:

@@ -20,6 +20,7 @@ from .spool import Batch, Reader, encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from .log import Log, Standing
     from .spool import Spool
@@ -41,12 +42,13 @@ class Shipper:
 
     `cancel_requested` and `alarm` are set by the thread and read by everyone: the alarm is the reason why the run
     cannot go on (Superseded, RunFinished, SpoolLost, or a defect of the thread itself). `input_seq` is the newest
-    user event that an answer spoke of.
+    user event that an answer spoke of. `budget_reached` is the newest answer's: a budget may be raised.
     """
 
     def __init__(self, spool: Spool, log: Log, doorbell: str, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self.cancel_requested = False
         self.input_seq = 0
+        self.budget_reached: dict[str, Any] | None = None
         self.alarm: BaseException | None = None
         self._spool = spool
         self._log = log
@@ -188,6 +190,7 @@ class Shipper:
         self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
         self.cancel_requested = self.cancel_requested or standing.cancel_requested
         self.input_seq = max(self.input_seq, standing.input_seq)
+        self.budget_reached = standing.budget_reached
         with self._changed:
             self._held = standing.last_n
             self._changed.notify_all()
@@ -242,6 +245,8 @@ class Shipper:
         return True
 
     def _go_on(self) -> None:
+        """After fresh news: a budget that ended the run may have been raised together with the message."""
+        self._settle(self._insist(self._log.heartbeat))
         with self._changed:
             self._ending, self._input_pending = None, True
             self._changed.notify_all()
