@@ -12,7 +12,8 @@ import pytest
 from local.database import prepare
 from local.postgres import SUPERUSER, Postgres
 from local.stack import free_port
-from tests.sql.people import Connection
+from tests.sql.conversations import new_turn
+from tests.sql.people import Connection, Person, sign_up
 from tests.sql.runs import Run, new_run
 
 PROJECT = Path(__file__).parents[2] / "supabase"
@@ -57,3 +58,15 @@ def rest(connect: Connect) -> Connection:
 def run(rest: Connection, admin: Connection) -> Run:
     """A run that waits for its runner."""
     return new_run(rest, admin)
+
+
+@pytest.fixture
+def owner(admin: Connection) -> Person:
+    """Someone who is signed in."""
+    return sign_up(admin)
+
+
+@pytest.fixture
+def turn(rest: Connection, admin: Connection, owner: Person) -> Run:
+    """A conversation's live run."""
+    return new_turn(rest, admin, owner)
