@@ -1,4 +1,4 @@
-"""Is the deployment well? `python -m functions.doctor [.env]` looks at every credential, and runs `true` through all.
+"""Is the deployment well? `sandstream doctor [.env]` looks at every credential, and runs `true` through all.
 
 One line for each check. Exit code 0: all well. 1: something is wrong, and its line says what. What the checks make, a
 sandbox and a user, is gone afterwards. Without a file the settings are those of the environment.

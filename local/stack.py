@@ -4,6 +4,7 @@ Every listening socket is bound here before the first process starts, so that al
 beginning. Each process is ended by its id; if this one is killed, the kernel ends them.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -29,6 +30,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
+# Linux gives those from 32768 on to whoever asks for any.
+UNASSIGNED_PORTS = range(15000, 32000)
+PORT_TRIES = 100
 # What sandboxes are made from: the local one of that name has what E2B's has.
 TEMPLATE = "sandstream"
 # What each of them has, and is charged for.
@@ -328,7 +332,12 @@ def listening() -> socket.socket:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for a server that binds it itself."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that was free a moment ago, for a server that binds it itself. Raises OSError when none is found.
+
+    Below those that the kernel gives to connections and to servers that ask for any port: nobody takes it by chance.
+    """
+    for _ in range(PORT_TRIES):
+        port = secrets.choice(UNASSIGNED_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError(f"no free port between {UNASSIGNED_PORTS.start} and {UNASSIGNED_PORTS.stop}")

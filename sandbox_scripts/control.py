@@ -1,4 +1,4 @@
-"""What can cut a run short: cancellation, its deadline, a signal to the runner, an alarm of the shipper."""
+"""What can cut a run short: cancellation, its deadline, a spent budget, a signal to the runner, the shipper's alarm."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from .clock import boottime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .ship import Shipper
 
 CANCELLED = "cancelled"
 TIMED_OUT = "timed_out"
+BUDGET_REACHED = "budget_reached"
 
 
 class Control:
@@ -39,12 +42,21 @@ class Control:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
     def check(self) -> str | None:
-        """The status the run has to end with now, if it has to. Raise the shipper's alarm."""
+        """Why the run has to end now, if it has to: the first of these that holds. Raise the shipper's alarm.
+
+        The first two are the status that it ends with; how a spent budget ends it is the driver's to say.
+        """
         if self._shipper.alarm is not None:
             raise self._shipper.alarm
         if self._shipper.cancel_requested or self._signalled:
             return CANCELLED
-        return TIMED_OUT if boottime() >= self._deadline else None
+        if boottime() >= self._deadline:
+            return TIMED_OUT
+        return BUDGET_REACHED if self.budget() is not None else None
+
+    def budget(self) -> dict[str, Any] | None:
+        """The budget that is spent, as the log's newest answer says: {"scope", "spent_microusd", "limit_microusd"}."""
+        return self._shipper.budget_reached
 
     def left(self) -> float:
         """Seconds until the run's deadline."""

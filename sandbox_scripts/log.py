@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from .c_json import dumps, loads
 from .errors import EventsMissing, InputPending, Refused, RunFinished, Superseded, Unavailable
 from .wire import Wire, WireError
 
@@ -25,7 +24,8 @@ LIVE = ("launching", "running")
 class Standing:
     """What every answer says: the highest `n` the log holds, whether to cancel, the run's status there.
 
-    `input_seq` is the seq of the session's last `user.*` event.
+    `input_seq` is the seq of the session's last `user.*` event. `budget_reached` is None, or the budget that is spent:
+    {"scope", "spent_microusd", "limit_microusd"}. A database before the ledger does not speak of it.
     """
 
     def __init__(self, said: dict[str, Any]) -> None:
@@ -34,6 +34,7 @@ class Standing:
         self.cancel_requested = bool(said["cancel_requested"])
         self.status = str(said["status"])
         self.input_seq = int(said.get("input_seq") or 0)
+        self.budget_reached = _budget(said.get("budget_reached"))
 
 
 class Functions:
@@ -80,7 +81,7 @@ class Log:
     def finish(self, ending: Ending, last_n: int) -> Standing:
         """finish_run_v1. Raise EventsMissing too, when the log does not hold exactly `last_n`, and InputPending."""
         body = {"status": ending.status, "last_n": last_n, "result": ending.result, "error": ending.error}
-        return self._call("finish_run_v1", json.dumps(body).encode())
+        return self._call("finish_run_v1", dumps(body).encode())
 
     def say_ended(self) -> bool:
         """Tell functions that the run is over. False when it is worth telling again."""
@@ -106,9 +107,16 @@ class Log:
             raise Unavailable(f"{function} answered something else") from error
 
 
+def _budget(told: dict[str, Any] | None) -> dict[str, Any] | None:
+    if told is None:
+        return None
+    amounts = {name: int(told[name]) for name in ("spent_microusd", "limit_microusd")}
+    return {"scope": str(told["scope"]), **amounts}
+
+
 def _parsed(answer: Answer) -> Any:
     try:
-        return json.loads(answer.body)
+        return loads(answer.body.decode())
     except ValueError:
         return None
 

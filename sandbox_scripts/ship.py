@@ -7,11 +7,11 @@ our hearing of it, or did not take, needs no case of its own.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 
+from .c_json import loads
 from .errors import EventsMissing, InputPending, Refused, RunFinished, SpoolLost, Unavailable
 from .job import Ending
 from .log import LIVE
@@ -20,6 +20,7 @@ from .spool import Batch, Reader, encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from .log import Log, Standing
     from .spool import Spool
@@ -41,12 +42,13 @@ class Shipper:
 
     `cancel_requested` and `alarm` are set by the thread and read by everyone: the alarm is the reason why the run
     cannot go on (Superseded, RunFinished, SpoolLost, or a defect of the thread itself). `input_seq` is the newest
-    user event that an answer spoke of.
+    user event that an answer spoke of. `budget_reached` is the newest answer's: a budget may be raised.
     """
 
     def __init__(self, spool: Spool, log: Log, doorbell: str, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self.cancel_requested = False
         self.input_seq = 0
+        self.budget_reached: dict[str, Any] | None = None
         self.alarm: BaseException | None = None
         self._spool = spool
         self._log = log
@@ -188,6 +190,7 @@ class Shipper:
         self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
         self.cancel_requested = self.cancel_requested or standing.cancel_requested
         self.input_seq = max(self.input_seq, standing.input_seq)
+        self.budget_reached = standing.budget_reached
         with self._changed:
             self._held = standing.last_n
             self._changed.notify_all()
@@ -242,6 +245,8 @@ class Shipper:
         return True
 
     def _go_on(self) -> None:
+        """After fresh news: a budget that ended the run may have been raised together with the message."""
+        self._settle(self._insist(self._log.heartbeat))
         with self._changed:
             self._ending, self._input_pending = None, True
             self._changed.notify_all()
@@ -273,7 +278,7 @@ def _signature(path: str) -> tuple[int, int, int] | None:
 
 def _event_refused(batch: Batch, refusal: Refused) -> Batch:
     """The event that stands in the log where one was refused: same `n`, so that the run goes on and ends."""
-    event = json.loads(batch.lines)
+    event = loads(batch.lines.decode())
     data = {"type": event["type"], "bytes": len(batch.lines), "reason": str(refusal)}
     return Batch(batch.first, 1, encode(batch.first, "run.event_refused", data, event["at"]))
 

@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 from decimal import Decimal, InvalidOperation
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -82,6 +83,17 @@ def demo() -> None:
         out.print(Text(f"local stack at {stack.api_url}\nthe model {model}", style="dim"))
         held = asyncio.run(with_client(stack.api_url, stack.user_token, lambda client: demonstration.run(out, client)))
     raise typer.Exit(0 if held else 1)
+
+
+@app.command()
+def doctor(
+    settings: Annotated[Path | None, typer.Argument(help="A file of settings; without it, the environment's.")] = None,
+) -> None:
+    """Look a deployment over: every credential, the template, row security, and one tiny run; say what is wrong."""
+    if find_spec("functions") is None:
+        fail("the doctor is part of the repository; this installation is the client alone")
+    # In our place: its exit code and its end by a signal are this command's.
+    os.execv(sys.executable, [sys.executable, "-m", "functions.doctor", *([str(settings)] if settings else [])])  # noqa: S606
 
 
 @app.command()

@@ -5,11 +5,14 @@ the plan. Where the plan stands is a fold over the spool's events and nothing el
 
 `command.completed` comes once per command and speaks of the last attempt. The output limit holds per attempt, for both
 streams together.
+
+A budget that is spent ends the command under way, and the plan. Once `budget.reached` is spooled this holds for good,
+whatever later answers say.
 """
 
 from __future__ import annotations
 
-from ..control import CANCELLED, TIMED_OUT
+from ..control import BUDGET_REACHED, CANCELLED, TIMED_OUT
 from ..errors import JobInvalid
 from ..job import Ending
 from ..output import Tail
@@ -55,6 +58,7 @@ class Progress:
         self.offsets = dict.fromkeys(STREAMS, 0)
         self.failed = 0
         self.last: dict[str, Any] = {}
+        self.budget: dict[str, Any] | None = None
 
     def fold(self, kind: str, data: dict[str, Any]) -> None:
         """Take in one event."""
@@ -70,10 +74,15 @@ class Progress:
             self.index += 1
             self.failed += _failed(data)
             self.last = data
+        elif kind == "budget.reached":
+            self.budget = data
 
 
 class Outcome:
-    """How an attempt went; `cut_short` says why it was ended, if it was: cancelled, timed_out (the run) or timeout."""
+    """How an attempt went; `cut_short` says why it was ended, if it was.
+
+    That is cancelled, timed_out (the run), budget_reached or timeout.
+    """
 
     def __init__(self, process: Process, cut_short: str | None, tails: dict[str, Tail]) -> None:
         written = process.exit()
@@ -97,6 +106,8 @@ class Outcome:
         )
         if self.cut_short == CANCELLED:
             data["cancelled"] = True
+        elif self.cut_short == BUDGET_REACHED:
+            data["budget_reached"] = True
         data.update(bytes=self.sizes, truncated=self.truncated)
         return data
 
@@ -140,14 +151,38 @@ class _Plan:
             return Ending(CANCELLED, result)
         if last.get("timed_out") and self._control.check() == TIMED_OUT:
             return self._late(result)
+        if last.get("budget_reached"):
+            return self._spent(result)
         if last and _failed(last) and not self._commands[progress.index - 1].retryable:
             told = {key: last[key] for key in ("index", "exit_code", "timed_out")}
             message = f"command {last['index']} failed"
             return Ending("failed", result, {"type": "command_failed", "message": message, **told})
         if progress.index == len(self._commands):
             return Ending("succeeded", result)
-        verdict = self._control.check()
+        return self._cut_off(result)
+
+    def _cut_off(self, result: dict[str, Any]) -> Ending | None:
+        """The end of a plan with commands left."""
+        verdict = self._check()
+        if verdict == BUDGET_REACHED:
+            return self._spent(result)
         return self._late(result) if verdict == TIMED_OUT else Ending(verdict, result) if verdict else None
+
+    def _check(self) -> str | None:
+        """What the control says, with a spent budget told before anything is ended for it."""
+        verdict, budget = self._control.check(), self._control.budget()
+        if self._progress.budget is not None:
+            return BUDGET_REACHED
+        if verdict in (CANCELLED, TIMED_OUT) or budget is None:
+            return verdict if verdict != BUDGET_REACHED else None  # raised between the two looks
+        self._emit("budget.reached", budget)
+        return BUDGET_REACHED
+
+    def _spent(self, result: dict[str, Any]) -> Ending:
+        budget = self._progress.budget or {"scope": "run"}
+        message = f"the budget of the {budget['scope']} is spent"
+        stopped = {"stop_reason": {"type": BUDGET_REACHED}, **result}
+        return Ending("failed", stopped, {"type": BUDGET_REACHED, "message": message})
 
     def _late(self, result: dict[str, Any]) -> Ending:
         message = f"the run went over {self._job.limit_seconds:g} seconds"
@@ -180,7 +215,8 @@ class _Plan:
 
     def _follow(self, process: Process, command: Command, tails: dict[str, Tail]) -> str | None:
         """Ship the output until the process and all it started are gone; say why it was cut short, if it was."""
-        stop, cut_short = None, None
+        # A runner before this one may have ended the command for the budget, and not lived to say so.
+        stop, cut_short = None, BUDGET_REACHED if self._progress.budget is not None else None
         while stop is None or not stop.step():
             process.wait(POLL_SECONDS)
             self._ship(tails, final=False)
@@ -192,7 +228,7 @@ class _Plan:
         return cut_short
 
     def _verdict(self, process: Process, command: Command) -> str | None:
-        return self._control.check() or ("timeout" if process.seconds() >= command.timeout else None)
+        return self._check() or ("timeout" if process.seconds() >= command.timeout else None)
 
     def _ship(self, tails: dict[str, Tail], final: bool) -> None:
         """Spool what is due of both streams, within the attempt's limit."""
@@ -205,7 +241,7 @@ class _Plan:
                 self._emit("command.output", {"index": self._progress.index, "attempt": self._progress.attempt, **data})
 
     def _tries_again(self, command: Command, outcome: Outcome) -> bool:
-        ended = outcome.cut_short in (CANCELLED, TIMED_OUT)
+        ended = outcome.cut_short in (CANCELLED, TIMED_OUT, BUDGET_REACHED)
         return outcome.failed() and command.retryable and not ended and self._progress.attempt < ATTEMPTS
 
     def _retry(self, outcome: Outcome) -> None:
@@ -223,4 +259,5 @@ class _Plan:
 
 
 def _failed(completed: dict[str, Any]) -> bool:
-    return bool(completed["exit_code"] != 0 or completed["timed_out"] or completed.get("cancelled"))
+    cut_short = completed["timed_out"] or completed.get("cancelled") or completed.get("budget_reached")
+    return bool(completed["exit_code"] != 0 or cut_short)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -21,7 +20,9 @@ from sandstream import (
     UnavailableError,
 )
 from sandstream import endpoints as wire
-from tests.client.fake_endpoints import FakeEndpoints, refused, serving
+from tests.client.fake_endpoints import FakeEndpoints, refused
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 RUN: dict[str, Any] = {
     "type": "run",
@@ -32,19 +33,6 @@ RUN: dict[str, Any] = {
     "created_at": "2026-11-21T08:00:00.123456+00:00",
     "a_field_of_tomorrow": True,
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts follow each other closely."""
-    monkeypatch.setattr(wire, "BACKOFF_FIRST_SECONDS", 0.001)
-
-
-@pytest.fixture
-async def endpoints() -> AsyncIterator[FakeEndpoints]:
-    config = {"supabase_url": "http://127.0.0.1:9", "publishable_key": "sb_publishable_x"}
-    async with serving(FakeEndpoints(config)) as scripted:
-        yield scripted
 
 
 def accepted(**changes: Any) -> Response:

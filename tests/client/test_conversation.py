@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,11 @@ from starlette.responses import JSONResponse
 
 from functions.events import as_wire
 from sandstream import ConflictError, Event, Sandstream
-from sandstream import endpoints as wire
 from sandstream.conversation import text
 from tests.client.events_of import SESSION, Log, words
-from tests.client.fake_endpoints import FakeEndpoints, refused, serving
+from tests.client.fake_endpoints import FakeEndpoints, refused
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 AT = "2026-11-21T08:00:00.123456Z"
 CONVERSATION: dict[str, Any] = {
@@ -35,19 +36,6 @@ CONVERSATION: dict[str, Any] = {
     "updated_at": AT,
     "archived_at": None,
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts follow each other closely."""
-    monkeypatch.setattr(wire, "BACKOFF_FIRST_SECONDS", 0.001)
-
-
-@pytest.fixture
-async def endpoints() -> AsyncIterator[FakeEndpoints]:
-    config = {"supabase_url": "http://127.0.0.1:9", "publishable_key": "sb_publishable_x"}
-    async with serving(FakeEndpoints(config)) as scripted:
-        yield scripted
 
 
 def flat(seq: int, type: str, **fields: Any) -> dict[str, Any]:

@@ -15,22 +15,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from sandstream import ConflictError, NotAuthenticatedError, NotFoundError, Sandstream
-from sandstream import endpoints as wire
 from sandstream.keys import is_key
 from tests.client.fake_endpoints import FakeEndpoints, refused, serving
 from tests.client.world import PUBLISHABLE_KEY, Deployment, Person, World
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 KEY: dict[str, Any] = {
     "type": "api_key", "id": "key_1", "name": "ci", "prefix": "sst_aaaaaaaa", "scopes": ["read"], "expires_at": None,
     "last_used_at": None, "revoked_at": None, "created_at": "2026-11-21T08:00:00.123456+00:00",
 }  # fmt: skip
 SECRET = f"sst_{'a' * 43}"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts follow each other closely."""
-    monkeypatch.setattr(wire, "BACKOFF_FIRST_SECONDS", 0.001)
 
 
 @dataclass

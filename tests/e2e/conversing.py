@@ -18,7 +18,7 @@ TURN_SECONDS = 90
 Json = dict[str, Any]
 SESSION_EVENT: TypeAdapter[Any] = TypeAdapter(BetaManagedAgentsSessionEvent)
 # Types of our own, which the SDK does not know; its reader passes them on all the same.
-OURS = ("run.", "sandbox.", "agent.unparsed", "command.")
+OURS = ("run.", "sandbox.", "agent.unparsed", "command.", "budget.")
 
 
 @asynccontextmanager

@@ -42,13 +42,13 @@ def changed(stack: Stack, change: str, back: str) -> Iterator[None]:
 async def started(environment: dict[str, str], folder: Path, *arguments: str) -> Process:
     """The command, under way."""
     return await create_subprocess_exec(
-        sys.executable, "-m", "functions.doctor", *arguments,
+        str(Path(sys.executable).with_name("sandstream")), "doctor", *arguments,
         cwd=folder, env={**environment, "PYTHONPATH": str(ROOT)}, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
 
 
 async def command(stack: Stack, folder: Path, *arguments: str, **changes: str) -> tuple[int, list[str], str]:
-    """`python -m functions.doctor`, as an operator runs it: exit code, lines, and what it said on stderr."""
+    """`sandstream doctor`, as an operator runs it: exit code, lines, and what it said on stderr."""
     environment = stack.api_environment() | changes
     process = await started(environment, folder, *arguments)
     out, err = await process.communicate()

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sandbox_scripts.job import Job
+from sandbox_scripts.log import Functions
+from sandbox_scripts.process import Process
 from sandbox_scripts.procfs import DEAD_STATES, all_processes, read_environ, read_stat
 from tests.runner.log_server import LogServer
 
@@ -25,14 +28,17 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER_PYTHON = os.environ.get("RUNNER_PYTHON", sys.executable)
 
+Open = Callable[[str], Process]
+
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     """The condition's first true value. Raise TimeoutError when it does not come."""
-    give_up = time.monotonic() + seconds
+    give_up, pause = time.monotonic() + seconds, 0.005
     while not (value := condition()):
         if time.monotonic() > give_up:
             raise TimeoutError("the condition never held")
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.05)
     return value
 
 
@@ -136,6 +142,12 @@ def alive(pid: int) -> bool:
     return stat is not None and stat.state not in DEAD_STATES
 
 
+def ended(process: Process) -> Process:
+    """The process once it is over."""
+    until(lambda: not process.running())
+    return process
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in login shells, which must not read, nor spoil when killed, the profile of who runs the tests."""
@@ -158,6 +170,28 @@ def bench(tmp_path: Path, log: LogServer) -> Iterator[Bench]:
 
 
 @pytest.fixture
+def job(bench: Bench) -> Job:
+    """A job of the bench."""
+    return Job.load(str(bench.job(command("true"))))
+
+
+@pytest.fixture
+def open_process(job: Job, bench: Bench) -> Iterator[Open]:
+    """Starts (or finds) attempt `0-1`; whatever is left is ended afterwards."""
+    opened: list[Process] = []
+
+    def start(text: str) -> Process:
+        opened.append(Process.open(job, "0-1", text))
+        return opened[-1]
+
+    yield start
+    bench.close()
+    for process in opened:
+        process.abandon(signal.SIGKILL)
+        process.close()
+
+
+@pytest.fixture
 def session_log() -> Iterator[SessionLog]:
     """The log's wire for a conversation."""
     from tests.runner.session_server import SessionLog  # likewise
@@ -175,3 +209,17 @@ def talk(tmp_path: Path, session_log: SessionLog) -> Iterator[Talk]:
     talk.fake()
     yield talk
     talk.close()
+
+
+@pytest.fixture
+def turn_job(talk: Talk) -> Job:
+    """A conversation's job as the runner reads it."""
+    return Job.load(str(talk.prepare()))
+
+
+@pytest.fixture
+def functions(turn_job: Job) -> Iterator[Functions]:
+    """The run token's functions."""
+    functions = Functions(turn_job)
+    yield functions
+    functions.close()

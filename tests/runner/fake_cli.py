@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 LONG_LINE_BYTES = 50 * 1024 * 1024
+SPENT = {"subtype": "error_max_budget_usd", "is_error": True, "terminal_reason": "budget_exhausted"}
 SESSION = {"session_id": "fake", "parent_tool_use_id": None}
 
 
@@ -92,7 +93,7 @@ def turn(cli: Cli, text: str) -> None:
         cli.use("Bash", "Write")
     else:
         before_result(cli)
-        cli.result()
+        cli.result(**(SPENT if cli.way == "spent" else {}))
         after_result(cli)
 
 

@@ -74,6 +74,7 @@ class LogServer:
         self.finished: dict[str, Any] | None = None
         self.cancel_requested = False
         self.input_seq = 0
+        self.budget_reached: dict[str, Any] | None = None
         self.bearer = "egress"
         self.forbidden = 0
         self.poison: Callable[[dict[str, Any]], bool] = lambda _event: False
@@ -139,6 +140,7 @@ class LogServer:
             "cancel_requested": self.cancel_requested,
             "status": self.status,
             "input_seq": self.input_seq,
+            "budget_reached": self.budget_reached,
         }
 
     def _append(self, events: list[dict[str, Any]]) -> None:

@@ -152,8 +152,8 @@ def test_without_budget_nothing_is_started(talk: Talk, budget: int, turns: int) 
     assert talk.finish(talk.start()) == 0
     assert len(talk.texts()) == turns
     assert talk.status() == "succeeded"
-    if not turns:
-        assert talk.result()["stop_reason"] == {"type": "budget_reached"}
+    assert talk.result()["stop_reason"] == {"type": "budget_reached"}
+    assert [told["limit_microusd"] for told in talk.log.of("budget.reached")] == [budget]
 
 
 def test_a_question_is_given_up_before_the_run_is_over(talk: Talk) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,11 @@ from sandbox_scripts.job import Job
 from sandbox_scripts.log import Functions
 from tests.runner.log_server import Fault
 from tests.runner.session_server import SessionLog
-from tests.runner.talk import Talk
 
 
 def projects() -> str:
     """Where the CLI keeps its transcripts; below HOME, which is each test's own."""
     return config_directory() + "/projects"
-
-
-@pytest.fixture
-def job(talk: Talk) -> Job:
-    """The job as the runner reads it."""
-    return Job.load(str(talk.prepare()))
-
-
-@pytest.fixture
-def functions(job: Job) -> Iterator[Functions]:
-    """The run token's functions."""
-    functions = Functions(job)
-    yield functions
-    functions.close()
 
 
 def chain(middle: dict[str, Any]) -> list[dict[str, Any]]:
@@ -44,10 +28,10 @@ def chain(middle: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def test_a_transcript_goes_out_and_comes_back(
-    session_log: SessionLog, functions: Functions, job: Job, tmp_path: Path
+    session_log: SessionLog, functions: Functions, turn_job: Job, tmp_path: Path
 ) -> None:
     """In order, sub-agents and their metadata beside it; a subpath that leads out is not followed."""
-    mirror = memory.Mirror(job)
+    mirror = memory.Mirror(turn_job)
     entries = [{"uuid": str(n), "type": "user", "n": n} for n in range(8)]
     await mirror.append({}, entries[:5])
     await mirror.append({}, entries[3:])
@@ -64,9 +48,9 @@ async def test_a_transcript_goes_out_and_comes_back(
     assert not list(tmp_path.rglob("evil*"))
 
 
-async def test_an_entry_that_is_too_large_keeps_its_place(session_log: SessionLog, job: Job) -> None:
+async def test_an_entry_that_is_too_large_keeps_its_place(session_log: SessionLog, turn_job: Job) -> None:
     """The chain of uuids stays whole; its content is left out."""
-    mirror = memory.Mirror(job)
+    mirror = memory.Mirror(turn_job)
     huge = {"uuid": "b", "parentUuid": "a", "message": {"role": "user", "content": "x" * 9_000_000}}
     await mirror.append({}, [{"uuid": "a"}, huge, {"uuid": "c", "parentUuid": "b"}])
     assert mirror.close(30)
@@ -85,35 +69,37 @@ async def test_an_entry_that_is_too_large_keeps_its_place(session_log: SessionLo
     ],
 )
 async def test_what_jsonb_does_not_take_is_replaced(
-    session_log: SessionLog, job: Job, raw: dict[str, Any], kept: dict[str, Any]
+    session_log: SessionLog, turn_job: Job, raw: dict[str, Any], kept: dict[str, Any]
 ) -> None:
     """As in events, in keys and values of any depth; all else of the batch is as it was."""
-    mirror = memory.Mirror(job)
+    mirror = memory.Mirror(turn_job)
     await mirror.append({}, chain(raw))
     assert mirror.close(20)
     assert session_log.transcripts[""] == chain(kept)
     assert len(session_log.called("append_transcript_v1")) == 1
 
 
-async def test_an_entry_that_is_nested_too_deeply_is_kept_as_deep_as_events(session_log: SessionLog, job: Job) -> None:
+async def test_an_entry_that_is_nested_too_deeply_is_kept_as_deep_as_events(
+    session_log: SessionLog, turn_job: Job
+) -> None:
     """JSON of any depth stands in a transcript; Python's encoder has a limit."""
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    mirror = memory.Mirror(job)
+    mirror = memory.Mirror(turn_job)
     await mirror.append({}, chain({"deep": deep}))
     assert mirror.close(20)
     assert [entry["uuid"] for entry in session_log.transcripts[""]] == ["a", "b", "c"]
     assert TOO_DEEP in json.dumps(session_log.transcripts[""][1])
 
 
-async def test_an_entry_that_is_refused_takes_no_other_with_it(session_log: SessionLog, job: Job) -> None:
+async def test_an_entry_that_is_refused_takes_no_other_with_it(session_log: SessionLog, turn_job: Job) -> None:
     """It keeps its place without its content, and the order stays."""
     session_log.sour = lambda entry: "bad" in json.dumps(entry.get("message"))
     entries = [
         {"uuid": str(n), "message": {"role": "user", "content": "bad" if n in (3, 4, 10) else n}} for n in range(11)
     ]
-    mirror = memory.Mirror(job)
+    mirror = memory.Mirror(turn_job)
     await mirror.append({}, entries)
     assert mirror.close(20)
     lean = {"role": "user", "content": memory.UNKEEPABLE}
@@ -121,36 +107,36 @@ async def test_an_entry_that_is_refused_takes_no_other_with_it(session_log: Sess
     assert session_log.transcripts[""] == wanted
 
 
-async def test_an_entry_that_is_refused_however_lean_is_left_out_alone(session_log: SessionLog, job: Job) -> None:
+async def test_an_entry_that_is_refused_however_lean_is_left_out_alone(session_log: SessionLog, turn_job: Job) -> None:
     """And close() says that not all was kept."""
     session_log.sour = lambda entry: entry["uuid"] == "b"
-    mirror = memory.Mirror(job)
+    mirror = memory.Mirror(turn_job)
     await mirror.append({}, [*chain({}), "no object"])
     await mirror.append({}, [{"uuid": "d"}])
     assert not mirror.close(20)
     assert [entry["uuid"] for entry in session_log.transcripts[""]] == ["a", "c", "d"]
 
 
-async def test_a_mirror_of_a_run_that_is_over_has_not_kept_all(session_log: SessionLog, job: Job) -> None:
+async def test_a_mirror_of_a_run_that_is_over_has_not_kept_all(session_log: SessionLog, turn_job: Job) -> None:
     """Its thread ends at once, and close() does not take that for the end of its work."""
     session_log.fault("append_transcript_v1", Fault(403))
-    mirror = memory.Mirror(job)
+    mirror = memory.Mirror(turn_job)
     await mirror.append({}, chain({}))
     assert not mirror.close(20)
 
 
-async def test_a_log_that_is_away_is_waited_for(session_log: SessionLog, job: Job) -> None:
+async def test_a_log_that_is_away_is_waited_for(session_log: SessionLog, turn_job: Job) -> None:
     """What was not answered is sent again."""
     session_log.fault("append_transcript_v1", Fault(503), Fault(None))
-    mirror = memory.Mirror(job)
+    mirror = memory.Mirror(turn_job)
     await mirror.append({}, chain({}))
     assert mirror.close(20)
     assert session_log.transcripts[""] == chain({})
 
 
-async def test_a_line_of_the_cli_is_mirrored_without_the_sdk(session_log: SessionLog, job: Job) -> None:
+async def test_a_line_of_the_cli_is_mirrored_without_the_sdk(session_log: SessionLog, turn_job: Job) -> None:
     """The conversation's and a sub-agent's; what the SDK had taken over before is not kept twice."""
-    mirror = memory.Mirror(job)
+    mirror = memory.Mirror(turn_job)
     await mirror.append({"project_key": "p", "session_id": "s"}, chain({})[:2])
     mirror.mirror({"type": "transcript_mirror", "filePath": f"{projects()}/p/s.jsonl", "entries": chain({})})
     agent = {"filePath": f"{projects()}/p/s/subagents/agent-1.jsonl", "entries": [{"uuid": "x", "text": "\0"}]}

@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +19,13 @@ from sandbox_scripts.drivers.claude.memo import Memo
 from sandbox_scripts.drivers.claude.record import Record
 from sandbox_scripts.drivers.claude.stdin import FEED, Stdin
 from sandbox_scripts.errors import Unavailable
-from sandbox_scripts.job import Job
 from sandbox_scripts.log import Functions
 from sandbox_scripts.spool import Spool
 from tests.runner.conftest import until
 from tests.runner.log_server import Fault, slow
 from tests.runner.session_server import SessionLog
-from tests.runner.talk import Talk
 
 PIXEL = base64.b64encode(b"\x89PNG").decode()
-
-
-@pytest.fixture
-def job(talk: Talk) -> Job:
-    """The job as the runner reads it."""
-    return Job.load(str(talk.prepare()))
-
-
-@pytest.fixture
-def functions(job: Job) -> Iterator[Functions]:
-    """The run token's functions."""
-    functions = Functions(job)
-    yield functions
-    functions.close()
 
 
 def fed(directory: Path) -> subprocess.Popen[bytes]:

@@ -182,8 +182,8 @@ def test_a_signal_to_the_runner_is_a_cancellation(bench: Bench, log: LogServer, 
 @pytest.mark.timeout(30)
 def test_a_cancellation_ends_the_longest_pause() -> None:
     """An hour's sleep between two attempts is over as soon as the run is cancelled."""
-    shipper = SimpleNamespace(cancel_requested=False, alarm=None)
-    control = Control(shipper, deadline=float("inf"))  # type: ignore[arg-type] # the two fields that it reads
+    shipper = SimpleNamespace(cancel_requested=False, alarm=None, budget_reached=None)
+    control = Control(shipper, deadline=float("inf"))  # type: ignore[arg-type] # the fields that it reads
     threading.Timer(0.2, lambda: setattr(shipper, "cancel_requested", True)).start()
     control.sleep(3600)
     assert control.check() == CANCELLED

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,42 +17,14 @@ from sandbox_scripts.job import Job
 from sandbox_scripts.process import Process
 from sandbox_scripts.procfs import Stat, is_alive, parse_stat, read_stat
 from sandbox_scripts.stop import Stop
-from tests.runner.conftest import Bench, alive, command, until
+from tests.runner.conftest import Bench, Open, alive, ended, until
 
-Open = Callable[[str], Process]
 STUBBORN = (
     "trap '' INT TERM HUP; (trap '' INT TERM HUP; echo $BASHPID >> {pids}; while :; do sleep 0.05; done) & "
     "setsid bash -c \"trap '' INT TERM HUP; echo \\$\\$ >> {pids}; while :; do sleep 0.05; done\" & "
     "(setsid bash -c \"trap '' TERM; echo \\$\\$ >> {pids}; while :; do sleep 0.05; done\" &) ; "
     "echo $$ >> {pids}; while :; do sleep 0.05; done"
 )
-
-
-@pytest.fixture
-def job(bench: Bench) -> Job:
-    """A job of the bench."""
-    return Job.load(str(bench.job(command("true"))))
-
-
-@pytest.fixture
-def open_process(job: Job, bench: Bench) -> Iterator[Open]:
-    """Starts (or finds) attempt `0-1`; whatever is left is ended afterwards."""
-    opened: list[Process] = []
-
-    def start(text: str) -> Process:
-        opened.append(Process.open(job, "0-1", text))
-        return opened[-1]
-
-    yield start
-    bench.close()
-    for process in opened:
-        process.abandon(signal.SIGKILL)
-        process.close()
-
-
-def ended(process: Process) -> Process:
-    until(lambda: not process.running())
-    return process
 
 
 def content(process: Process, name: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,37 +12,7 @@ import pytest
 from sandbox_scripts import process as process_module
 from sandbox_scripts.job import Job
 from sandbox_scripts.process import Process
-from tests.runner.conftest import Bench, command, until
-
-Open = Callable[[str], Process]
-
-
-@pytest.fixture
-def job(bench: Bench) -> Job:
-    """A job of the bench."""
-    return Job.load(str(bench.job(command("true"))))
-
-
-@pytest.fixture
-def open_process(job: Job, bench: Bench) -> Iterator[Open]:
-    """Starts (or finds) attempt `0-1`; whatever is left is ended afterwards."""
-    opened: list[Process] = []
-
-    def start(text: str) -> Process:
-        opened.append(Process.open(job, "0-1", text))
-        return opened[-1]
-
-    yield start
-    bench.close()
-    for process in opened:
-        process.abandon(signal.SIGKILL)
-        process.close()
-
-
-def ended(process: Process) -> Process:
-    """The process once it is over."""
-    until(lambda: not process.running())
-    return process
+from tests.runner.conftest import Open, ended
 
 
 def asked(ask: Callable[[], object]) -> object:

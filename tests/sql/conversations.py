@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID, uuid4
 
-from tests.sql.people import Connection, Person, column, scalar, sign_up
+from tests.sql.people import SERVICE, Connection, Person, column, scalar, sign_up
 from tests.sql.runs import HASH, Json, Run, finish
 
 AGENT: Json = {"id": "default", "version": 1, "type": "agent", "name": "Claude", "model": {"id": "claude-sonnet-5"}}
@@ -107,3 +107,24 @@ def types_of(admin: Connection, session_id: UUID | str) -> list[str]:
 def texts(events: Iterable[Json]) -> list[str]:
     """The texts of the messages among these events, as rows or as take_input_v1 answers them."""
     return [event["data"]["content"][0]["text"] for event in events if event["type"] == "user.message"]
+
+
+def update(rest: Connection, owner: Person, session_id: object, key: str | None = None, **changes: object) -> Json:
+    """The answer of update_session_v1 to these changes."""
+    arguments = {"session_id": session_id, "changes": changes, "request_hash": HASH, "idempotency_key": key}
+    return dict(owner.call(rest, "update_session_v1", **arguments))
+
+
+def archive(rest: Connection, owner: Person, session_id: object, **changes: object) -> Json:
+    """The answer of archive_session_v1."""
+    return dict(owner.call(rest, "archive_session_v1", **{"session_id": session_id, "request_hash": HASH, **changes}))
+
+
+def delete(rest: Connection, owner: Person, session_id: object, **changes: object) -> Json:
+    """The answer of delete_session_v1."""
+    return dict(owner.call(rest, "delete_session_v1", session_id=session_id, **changes))
+
+
+def record(rest: Connection, run: Run, sandbox_id: str) -> None:
+    """The launch stores the run's sandbox."""
+    SERVICE.call(rest, "record_sandbox_v1", run_id=run.id, sandbox_id=sandbox_id, template="sandstream")

@@ -13,12 +13,6 @@ from tests.sql.turns import at_once, behind
 THREADS = 20
 
 
-@pytest.fixture
-def owner(admin: Connection) -> Person:
-    """A new user."""
-    return sign_up(admin)
-
-
 def count(admin: Connection, table: str, owner: Person) -> int:
     """The owner's rows."""
     return int(scalar(admin, f"select count(*) from public.{table} where owner = %s", (owner.id,)))

@@ -41,12 +41,6 @@ NOUNS = [AGENT, ENVIRONMENT]
 every_noun = pytest.mark.parametrize("noun", NOUNS, ids=lambda noun: noun.name)
 
 
-@pytest.fixture
-def owner(admin: Connection) -> Person:
-    """Someone who is signed in."""
-    return sign_up(admin)
-
-
 def versions(rest: Connection, person: Person, agent_id: str) -> list[tuple[int, str]]:
     """(version, name) of the agent's versions that the person may read."""
     query = "select version, config ->> 'name' from public.agent_versions where agent_id = %s order by version"

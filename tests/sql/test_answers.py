@@ -36,12 +36,6 @@ QUESTIONS: list[tuple[str, Answer]] = [
 every_question = pytest.mark.parametrize(("kind", "answer"), QUESTIONS, ids=[kind for kind, _ in QUESTIONS])
 
 
-@pytest.fixture
-def turn(rest: Connection, admin: Connection) -> Run:
-    """A conversation's live run."""
-    return new_turn(rest, admin)
-
-
 def answers(admin: Connection, run: Run) -> list[str]:
     """The types of the answers in the session's log."""
     return [kind for kind in types_of(admin, run.session_id) if kind.startswith(("user.tool_", "user.custom_"))]

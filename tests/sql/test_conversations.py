@@ -1,4 +1,4 @@
-"""A conversation's life: made with an agent's snapshot, changed, archived and deleted, each by its owner only."""
+"""A conversation's life: made with an agent's snapshot, archived and deleted, each by its owner only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from tests.sql.conftest import Connect
 from tests.sql.conversations import (
     AGENT,
     ENVIRONMENT,
+    archive,
     ask,
     create,
+    delete,
     end_turn,
     interrupt,
     message,
-    new_turn,
+    record,
     say,
     send,
     session_row,
@@ -24,46 +26,14 @@ from tests.sql.conversations import (
     texts,
     turn_of,
     types_of,
+    update,
 )
 from tests.sql.people import SERVICE, Connection, Person, column, refused, scalar, sign_up
-from tests.sql.runs import HASH, OTHER_HASH, Json, Run, finish, new_run, row_of
-from tests.sql.turns import at_once, behind
+from tests.sql.runs import HASH, OTHER_HASH, Json, Run, new_run, row_of
+from tests.sql.turns import at_once
 
 RESOURCE: Json = {"type": "github_repository", "url": "https://github.com/o/r", "mount_path": "~/workspace/r"}
 SECRETS: Json = {"repositories": {"https://github.com/o/r": "a-token"}}
-
-
-@pytest.fixture
-def owner(admin: Connection) -> Person:
-    """Someone who is signed in."""
-    return sign_up(admin)
-
-
-@pytest.fixture
-def turn(rest: Connection, admin: Connection, owner: Person) -> Run:
-    """A conversation's live run."""
-    return new_turn(rest, admin, owner)
-
-
-def update(rest: Connection, owner: Person, session_id: object, key: str | None = None, **changes: object) -> Json:
-    """The answer of update_session_v1 to these changes."""
-    arguments = {"session_id": session_id, "changes": changes, "request_hash": HASH, "idempotency_key": key}
-    return dict(owner.call(rest, "update_session_v1", **arguments))
-
-
-def archive(rest: Connection, owner: Person, session_id: object, **changes: object) -> Json:
-    """The answer of archive_session_v1."""
-    return dict(owner.call(rest, "archive_session_v1", **{"session_id": session_id, "request_hash": HASH, **changes}))
-
-
-def delete(rest: Connection, owner: Person, session_id: object, **changes: object) -> Json:
-    """The answer of delete_session_v1."""
-    return dict(owner.call(rest, "delete_session_v1", session_id=session_id, **changes))
-
-
-def record(rest: Connection, run: Run, sandbox_id: str) -> None:
-    """The launch stores the run's sandbox."""
-    SERVICE.call(rest, "record_sandbox_v1", run_id=run.id, sandbox_id=sandbox_id, template="sandstream")
 
 
 def sessions_of(admin: Connection, owner: Person) -> int:
@@ -204,72 +174,6 @@ def test_ten_requests_at_once_make_one_session(connect: Connect, admin: Connecti
     assert len({answer["session"]["id"] for answer in answers}) == len({a["run"]["id"] for a in answers}) == 1
     assert sorted(answer["admitted"] for answer in answers) == [False] * 9 + [True]
     assert sessions_of(admin, owner) == 1
-
-
-def test_changes_touch_what_they_name(rest: Connection, owner: Person) -> None:
-    """Title, budget and agent change, each alone; null takes title and budget away; nothing named changes nothing."""
-    session = create(rest, owner, title="A", budget_microusd=5)["session"]
-    assert update(rest, owner, session["id"])["title"] == "A"
-    assert update(rest, owner, session["id"], title="B")["budget_microusd"] == 5
-    other: Json = {**AGENT, "system": "Be brief."}
-    changed = update(rest, owner, session["id"], budget_microusd=9, agent=other)
-    assert (changed["title"], changed["budget_microusd"], changed["agent"]) == ("B", 9, other)
-    bare = update(rest, owner, session["id"], title=None, budget_microusd=None)
-    assert (bare["title"], bare["budget_microusd"], bare["agent"]) == (None, None, other)
-
-
-def test_metadata_is_patched(rest: Connection, owner: Person) -> None:
-    """Keys that are named change, null takes one away, the others stay; more than 16 keys or 16 KiB is PT400."""
-    session = create(rest, owner, metadata={"a": "1", "b": "2"})["session"]
-    changed = update(rest, owner, session["id"], metadata={"b": None, "c": "3"})
-    assert changed["metadata"] == {"a": "1", "c": "3"}
-    for bad in ({str(n): "x" for n in range(16)}, {"a": "x" * 16384}, ["a"]):
-        with refused("PT400", "bad_metadata"):
-            update(rest, owner, session["id"], metadata=bad)
-
-
-def test_two_patches_at_once_both_count(rest: Connection, connect: Connect, admin: Connection, owner: Person) -> None:
-    """The second waits for the first and is merged into what that left."""
-    session = create(rest, owner)["session"]
-    second = connect("authenticator")
-    merged = behind(
-        admin,
-        rest,
-        lambda: update(rest, owner, session["id"], metadata={"a": "1"}),
-        second,
-        lambda: update(second, owner, session["id"], metadata={"b": "2"}),
-    )
-    assert merged["metadata"] == {"a": "1", "b": "2"}
-
-
-def test_a_budget_is_raised_past_its_cost(rest: Connection, admin: Connection, turn: Run) -> None:
-    """A limit that the session has reached already is PT400 budget_not_raised."""
-    say(rest, turn.runner, 1, "agent.message")
-    finish(rest, turn.runner, 1, "failed")
-    admin.execute("update public.agent_sessions set cost_microusd = 700 where id = %s", (turn.session_id,))
-    for budget in (0, 700):
-        with refused("PT400", "budget_not_raised"):
-            update(rest, turn.owner, turn.session_id, budget_microusd=budget)
-    assert update(rest, turn.owner, turn.session_id, budget_microusd=701)["budget_microusd"] == 701
-
-
-def test_the_agent_changes_between_turns(rest: Connection, admin: Connection, turn: Run) -> None:
-    """PT409 session_running while one works; another agent's snapshot is PT400 whenever."""
-    with refused("PT409", "session_running"):
-        update(rest, turn.owner, turn.session_id, agent={**AGENT, "name": "B"})
-    assert update(rest, turn.owner, turn.session_id, title="while it runs")["title"] == "while it runs"
-    end_turn(rest, admin, turn)
-    assert update(rest, turn.owner, turn.session_id, agent={**AGENT, "name": "B"})["agent"]["name"] == "B"
-    with refused("PT400", "bad_agent"):
-        update(rest, turn.owner, turn.session_id, agent={**AGENT, "id": "agent_other"})
-
-
-def test_a_change_is_made_once_for_a_key(rest: Connection, owner: Person) -> None:
-    """Sent again after another change it does not undo that one."""
-    session = create(rest, owner)["session"]
-    update(rest, owner, session["id"], "k", title="A")
-    update(rest, owner, session["id"], title="B")
-    assert update(rest, owner, session["id"], "k", title="A")["title"] == "B"
 
 
 def test_others_cannot_touch_a_session(rest: Connection, admin: Connection, turn: Run) -> None:

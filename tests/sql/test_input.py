@@ -13,7 +13,6 @@ from tests.sql.conversations import (
     end_turn,
     interrupt,
     message,
-    new_turn,
     say,
     send,
     session_row,
@@ -24,18 +23,6 @@ from tests.sql.conversations import (
 )
 from tests.sql.people import SERVICE, Connection, Person, column, refused, scalar, sign_up
 from tests.sql.runs import HASH, OTHER_HASH, Json, Run, log_of, new_run, row_of
-
-
-@pytest.fixture
-def owner(admin: Connection) -> Person:
-    """Someone who is signed in."""
-    return sign_up(admin)
-
-
-@pytest.fixture
-def turn(rest: Connection, admin: Connection, owner: Person) -> Run:
-    """A conversation's live run."""
-    return new_turn(rest, admin, owner)
 
 
 def broadcasts(admin: Connection, run: Run) -> list[list[str]]:

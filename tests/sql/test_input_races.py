@@ -23,17 +23,11 @@ from tests.sql.conversations import (
     turn_of,
     types_of,
 )
-from tests.sql.people import SERVICE, Connection, Person, column, refused, sign_up
+from tests.sql.people import SERVICE, Connection, Person, column, refused
 from tests.sql.runs import HASH, Json, Run, append, finish, lose, row_of
 from tests.sql.turns import at_once, behind
 
 ERROR: Json = {"type": "sandbox_lost"}
-
-
-@pytest.fixture
-def owner(admin: Connection) -> Person:
-    """Someone who is signed in."""
-    return sign_up(admin)
 
 
 @pytest.fixture

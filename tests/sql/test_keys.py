@@ -34,12 +34,6 @@ class Secret:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-@pytest.fixture
-def owner(admin: Connection) -> Person:
-    """Someone who is signed in."""
-    return sign_up(admin)
-
-
 def create(rest: Connection, owner: Person, secret: Secret | None = None, **changes: object) -> Json:
     """The answer of create_key_v1."""
     secret = secret or Secret.new()

@@ -31,12 +31,6 @@ CALLS: list[tuple[str, Json]] = [
 every_call = pytest.mark.parametrize(("function", "arguments"), CALLS, ids=[name for name, _ in CALLS])
 
 
-@pytest.fixture
-def turn(rest: Connection, admin: Connection) -> Run:
-    """A conversation's live run."""
-    return new_turn(rest, admin)
-
-
 def entry(id: str, size: int = 0) -> Json:
     """A line of a transcript, as the SDK's session store passes it on."""
     return {"uuid": id, "type": "user", "message": {"role": "user", "content": "x" * size}}

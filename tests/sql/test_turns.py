@@ -29,12 +29,6 @@ ERROR: Json = {"type": "sandbox_lost", "message": "the sandbox is gone"}
 NO_USAGE: Json = {}
 
 
-@pytest.fixture
-def turn(rest: Connection, admin: Connection) -> Run:
-    """A conversation's live run."""
-    return new_turn(rest, admin)
-
-
 def status(admin: Connection, run: Run) -> str:
     """The session's status."""
     return str(session_row(admin, run.session_id)["status"])

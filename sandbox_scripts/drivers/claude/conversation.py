@@ -21,6 +21,7 @@ from .blocks import event_id
 from .cli import config_directory
 from .custom import CustomTools
 from .departure import Departure
+from .end import ASK, EXHAUSTED, HURRY, STOP, End
 from .input import prompt
 from .lines import Line
 from .live import Live
@@ -48,22 +49,6 @@ LAST_SECONDS = 60.0
 TEXT_CHARS = 2000
 NOT_CONFIRMED = "Nobody confirmed this in time."
 DENIED = "The user denied this."
-ASK, STOP, HURRY = "ask", "stop", "hurry"
-END_TURN, EXHAUSTED = "end_turn", "retries_exhausted"
-
-
-class End:
-    """Why a conversation is over, and how the CLI is to be ended."""
-
-    def __init__(
-        self, status: str, how: str, stop_reason: dict[str, Any] | None = None, error: dict[str, Any] | None = None
-    ) -> None:
-        self.status, self.how, self.error = status, how, error
-        self.stop_reason = stop_reason or {"type": END_TURN}
-
-    def noted(self) -> list[Any]:
-        """As the memo keeps it; End(*noted) is the same again."""
-        return [self.status, self.how, self.stop_reason, self.error]
 
 
 def hold(desk: Desk, launch: Launch, events: list[dict[str, Any]]) -> None:
@@ -150,7 +135,7 @@ class Conversation:
             await asyncio.sleep(POLL_SECONDS)
 
     def _cut_short(self) -> End | None:
-        """What the run's control says. Raise the shipper's alarm."""
+        """What the run's control says, but for a spent budget: that lets the turn end. Raise the shipper's alarm."""
         verdict = self._desk.control.check()
         if verdict == CANCELLED:
             return End(CANCELLED, STOP)
@@ -173,6 +158,7 @@ class Conversation:
         if not self._tap.replayed(self._output.taken) or not (self._connected.is_set() or self._memo.closing):
             return self._bitten(self._dogs.look_at_start())
         self._hear()
+        self._heed_budget()
         self._questions.tick()
         if self._turning():
             self._interrupt_again()
@@ -180,7 +166,7 @@ class Conversation:
             return self._overdue_interrupt() or self._bitten(self._dogs.look(busy, waiting))
         self._interrupted_at = None
         self._questions.drop()
-        if self._queue and not self._memo.closing:
+        if self._queue and not self._memo.closing and self._memo.budget is None:
             await self._speak()
             return None
         return self._ended() if await self._nothing_waits() else None
@@ -206,14 +192,11 @@ class Conversation:
 
     def _ended(self) -> End:
         """The last turn's end is the run's."""
-        outcome = self._tap.fold.outcome
-        if outcome is None or not self._prompts:  # it was interrupted before it began
-            return End(CANCELLED, ASK)
-        if outcome.interrupted:
-            return End(CANCELLED, ASK)
-        if outcome.is_error:
-            return End("failed", ASK, outcome.stop_reason, outcome.error)
-        return End("succeeded", ASK, outcome.stop_reason)
+        return End.of_turn(self._tap.fold.outcome if self._prompts else None, self._is_spent())
+
+    def _is_spent(self) -> bool:
+        """Whether the budget stops what is not done: the turn, unless the user had stopped it, or what waits."""
+        return self._memo.budget is not None and (bool(self._queue) or self._memo.interrupt_seq <= self._memo.turn_seq)
 
     def _bitten(self, bite: Bite | None) -> End | None:
         if bite is None:
@@ -249,7 +232,7 @@ class Conversation:
         await asyncio.wait([self._listening])
         self._listened(self._listening)
         self._hear()
-        return not self._queue
+        return not self._queue or self._memo.budget is not None
 
     def _hear(self) -> None:
         """Act on what the user said, in the order of the log."""
@@ -279,6 +262,20 @@ class Conversation:
         if self._attaches and self._interrupted_at is None and self._memo.interrupt_seq > self._memo.turn_seq:
             self._stop_turn()
 
+    def _heed_budget(self) -> None:
+        """A spent budget stops the turn as an interrupt does, and nothing more is said to Claude.
+
+        It is noted before it is told: a runner after this one ends the run for the same reason.
+        """
+        budget = self._desk.control.budget()
+        if self._memo.budget is None and budget is not None and (self._turning() or self._queue):
+            self._memo.budget = budget
+            self._memo.save()
+        if self._memo.budget is not None:
+            self._record.reached(self._memo.budget)
+            if self._turning() and self._interrupted_at is None:
+                self._stop_turn()
+
     def _stop_turn(self) -> None:
         self._interrupted_at = time.monotonic()
         self._asking_to_stop = asyncio.ensure_future(self._ask_to_stop())
@@ -295,7 +292,7 @@ class Conversation:
         since = self._interrupted_at
         if since is None or time.monotonic() < since + self._limits.interrupt:
             return None
-        return End(CANCELLED, HURRY)
+        return End.spent(HURRY) if self._is_spent() else End(CANCELLED, HURRY)
 
     async def _speak(self) -> None:
         """The next message becomes the next turn, once it is prepared; meanwhile it may be interrupted."""
@@ -347,6 +344,8 @@ class Conversation:
         await asyncio.wait([self._reading], timeout=OUTPUT_SECONDS)
         self._tap.show()
         self._tap.close()
+        if end.is_spent:
+            self._desk.tell_budget(self._tap.fold.cost_microusd)
         self._questions.tick()
         if self._preparing is not None:
             await asyncio.wait([self._preparing])  # it uses what saving uses

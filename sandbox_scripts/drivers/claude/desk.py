@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 
-from ...control import TIMED_OUT
+from ...control import BUDGET_REACHED, TIMED_OUT
 from ...errors import CallFailed, JobInvalid, Unavailable
 from ...job import Ending
 from ...log import Functions
@@ -15,6 +14,7 @@ from ...process import Process
 from ...redact import literal_forms
 from . import cli, files, memory, repository, sdk
 from .agent import Agent
+from .end import END_TURN, FAILED, SUCCEEDED
 from .input import Inbox, message_uuid
 from .memo import Memo
 from .record import Record
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FIRST_EVENTS = 2
 FIRST_EVENTS_SECONDS = 2.0
 RETRY_SECONDS = 0.3
+# For the log's word about the budget that the CLI says it has spent.
+BUDGET_SECONDS = 2.0
 
 
 def drive(run: Run) -> Ending:
@@ -68,7 +70,7 @@ class Desk:
         self.adopts = adopt_orphans()
         if job.credentials == "env":
             conceal()  # token and key stay readable in /proc/self/environ otherwise
-        self.record = Record(run.spool, job.run_id)
+        self.record, self._spool = Record(run.spool, job.run_id), run.spool
         self.memo = Memo(job.path("claude.json"))
         self.functions = Functions(job)
         # Two threads may ask at once: one for news, one for attachments and files.
@@ -79,12 +81,13 @@ class Desk:
     def work(self) -> Ending:
         """Start the CLI as often as there is something to say to it."""
         program = cli.find()
-        if program is None or importlib.util.find_spec("claude_agent_sdk") is None:
+        if program is None or sdk.find() is None:
             return self._lacking()
         while True:
             events = self._take()
-            if not self._started() and self._done(events):
-                return Ending(*self.memo.last) if self.memo.last else self._untouched()
+            verdict = self._verdict()
+            if not self._started() and self._done(verdict, events):
+                return self._ended(verdict, events)
             self._prepare()
             launch = self._launch(program)
             self.control.await_shipped(FIRST_EVENTS, FIRST_EVENTS_SECONDS)
@@ -136,23 +139,56 @@ class Desk:
         self.record.error(message)
         return Ending("failed", self.result("retries_exhausted"), {"type": "template_lacks_claude", "message": message})
 
-    def _done(self, events: list[dict[str, Any]]) -> bool:
-        cut_short = self.memo.hopeless or self.control.check() is not None
-        return cut_short or self.budget_left() == 0 or not self.unsaid(events)
+    def _verdict(self) -> str | None:
+        """What keeps the CLI from another start: the run's control, or the run's own budget."""
+        return self.control.check() or (BUDGET_REACHED if self.budget_left() == 0 else None)
+
+    def _done(self, verdict: str | None, events: list[dict[str, Any]]) -> bool:
+        return self.memo.hopeless or verdict is not None or not self.unsaid(events)
+
+    def _ended(self, verdict: str | None, events: list[dict[str, Any]]) -> Ending:
+        """As the last start of the CLI ended, but for what a spent budget leaves unsaid: the next run has to say it."""
+        if self.memo.last is None:
+            return self._untouched(verdict)
+        ending = Ending(*self.memo.last)
+        if ending.status == FAILED or verdict != BUDGET_REACHED or not self.unsaid(events):
+            return ending
+        self.tell_budget()
+        return Ending(SUCCEEDED, {**(ending.result or {}), "stop_reason": {"type": BUDGET_REACHED}})
+
+    def tell_budget(self, cost_microusd: int = 0) -> None:
+        """Say which budget is spent, as the log has it; `cost_microusd` is what the CLI has cost since its start.
+
+        Where the log finds none spent it is the run's own, which the CLI keeps by itself. Raise OSError.
+        """
+        if self.memo.budget is None:
+            self.control.await_shipped(self._spool.n, BUDGET_SECONDS)
+            self.memo.budget = self.control.budget() or self._own_budget(cost_microusd)
+            self.memo.save()
+        self.record.reached(self.memo.budget)
+
+    def _own_budget(self, cost_microusd: int) -> dict[str, Any]:
+        limit = int(self.job.input.get("budget_microusd") or 0)
+        return {
+            "scope": "run",
+            "spent_microusd": self.memo.cost_microusd + cost_microusd,
+            "limit_microusd": limit,
+        }
 
     def budget_left(self) -> int | None:
         """What the next start of the CLI may cost, in millionths of a dollar; None without a limit."""
         budget = self.job.input.get("budget_microusd")
         return None if budget is None else max(0, int(budget) - self.memo.cost_microusd)
 
-    def _untouched(self) -> Ending:
+    def _untouched(self, verdict: str | None) -> Ending:
         """The end of a run in which nothing was said to Claude."""
-        verdict = self.control.check()
         if verdict == TIMED_OUT:
             message = f"the run went over {self.job.limit_seconds:g} seconds"
             return Ending(TIMED_OUT, self.result("retries_exhausted"), {"type": "run_timed_out", "message": message})
-        reason = "budget_reached" if verdict is None and self.budget_left() == 0 else "end_turn"
-        return Ending(verdict or "succeeded", self.result(reason))
+        if verdict == BUDGET_REACHED:
+            self.tell_budget()
+            return Ending(SUCCEEDED, self.result(BUDGET_REACHED))
+        return Ending(verdict or SUCCEEDED, self.result(END_TURN))
 
     def _take(self) -> list[dict[str, Any]]:
         """The user's events since the run was admitted. Waits for the log, unless the run is cut short."""
@@ -180,7 +216,9 @@ class Desk:
 
     def _bring_files_back(self) -> None:
         told = self._insist(lambda: files.bring_back(self.functions, self.job.working_directory))
-        if told is not None:
+        if told is None:
+            self.memo.spares_files = True
+        else:
             self.memo.spares_files = files.left_behind(*told)
             self.record.say(*told)
 
@@ -217,6 +255,9 @@ class Desk:
     def _launch(self, program: str) -> Launch:
         directory, attaches = self.directory(self.memo.launch), self._started()
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        if not attaches and self.memo.budget is not None:
+            self.memo.budget = None  # it was raised
+            self.memo.save()
         stdin = Stdin(directory)
         resumes = memory.local_transcript(cli.config_directory(), self.job.session_id) is not None
         start = cli.invocation(self.job, self.agent, program, directory, resumes, self.budget_left())

@@ -32,6 +32,8 @@ class Memo:
         self.prepared = False
         # Messages that only a lost run was told, for the first prompt.
         self.recalled: list[dict[str, Any]] = []
+        # What the log said of the budget for which this start of the CLI is being ended.
+        self.budget: dict[str, Any] | None = None
         # The CLI's stdin is closed: nothing can be said to it any more.
         self.closing = False
         # Why it is: status, how, stop_reason, error; see conversation.End.
@@ -84,5 +86,5 @@ class Memo:
         self.launch += 1
         self.hopeless = hopeless
         self.cost_microusd, self.turns = cost_microusd, turns
-        self.closing, self.ending, self.last = False, None, last
+        self.closing, self.ending, self.last, self.budget = False, None, last, None
         self.save()

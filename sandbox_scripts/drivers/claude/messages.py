@@ -8,6 +8,7 @@ count of lines. Sub-agents have no stream events: their blocks are counted.
 from __future__ import annotations
 
 from .blocks import Cleaner, count_at, dict_at, event_id, text_at, text_or_none
+from .totals import USAGE_KEYS, Totals, split_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     Event = tuple[str, dict[str, Any]]
 
-USAGE_KEYS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 SPEEDS = ("standard", "fast")
 SYNTHETIC_MODEL = "<synthetic>"
 MODEL_CHARS = 200
@@ -71,14 +71,19 @@ class Message:
         self.stop_reason = (text_or_none(stop, "stop_reason") if isinstance(stop, dict) else None) or self.stop_reason
 
     def usage(self) -> dict[str, Any]:
-        """Token counts. As the CLI does: a zero in the delta's input counts means that they are the start's."""
+        """Token counts. As the CLI does: a zero in the delta's input counts means that they are the start's.
+
+        `cache_creation` says how long what was written to the cache is kept there, where the API does.
+        """
         usage: dict[str, Any] = {key: count_at(self._final, key) or count_at(self._usage, key) for key in USAGE_KEYS}
         if isinstance(self._final, dict) and "output_tokens" in self._final:
             usage["output_tokens"] = count_at(self._final, "output_tokens")
         speed = self._usage.get("speed") if isinstance(self._usage, dict) else None
         if speed in SPEEDS:
             usage["speed"] = speed
-        return usage
+        final, first = split_of(self._final), split_of(self._usage)
+        split = final if any(final.values()) else first or final
+        return {**usage, "cache_creation": split} if split else usage
 
     def repeated(self, message: dict[str, Any]) -> None:
         """Another line of it: without stream events, the last one counts."""
@@ -154,15 +159,18 @@ class Spans:
         return events
 
     def unseen(self, line: dict[str, Any], id: str) -> list[Event]:
-        """One span for what a `result` reports beyond the messages so far."""
-        usage = self._totals.missing(line)
-        if usage is None:
-            return []
-        self._totals.add(usage)
+        """A span for what a `result` reports beyond the messages so far, for each model."""
+        events: list[Event] = []
+        for number, (model, usage) in enumerate(self._totals.missing(line), 1):
+            events += self._unseen(id if number == 1 else f"{id}_{number}", model, usage)
+        return events
+
+    def _unseen(self, id: str, model: str | None, usage: dict[str, Any]) -> list[Event]:
+        told = {"unseen": True, **self._named(model)}
         end = {"id": id + "_end", "model_request_start_id": id + "_start", "model_usage": usage, "is_error": False}
         return [
-            ("span.model_request_start", {"id": id + "_start", "unseen": True}),
-            ("span.model_request_end", {**end, "unseen": True}),
+            ("span.model_request_start", {"id": id + "_start", **told}),
+            ("span.model_request_end", {**end, **told}),
         ]
 
     def cost(self, line: dict[str, Any]) -> int:
@@ -179,7 +187,7 @@ class Spans:
     def _end(self, message: Message) -> dict[str, Any]:
         """A stream that broke off before it said why it stops is an error."""
         usage = message.usage()
-        self._totals.add(usage)
+        self._totals.add(usage, message.model)
         return {
             "id": event_id(message.id) + "_end",
             "model_request_start_id": message.start_id,
@@ -189,66 +197,12 @@ class Spans:
         }
 
     def _told(self, message: Message) -> dict[str, Any]:
-        model = {"model": self._clean.text(message.model)[:MODEL_CHARS]} if message.model else {}
-        return {**model, **parent_of(message.thread)}
+        return {**self._named(message.model), **parent_of(message.thread)}
+
+    def _named(self, model: str | None) -> dict[str, str]:
+        return {"model": self._clean.text(model)[:MODEL_CHARS]} if model else {}
 
 
 def parent_of(thread: str | None) -> dict[str, str]:
     """The field that says for which tool use a sub-agent works."""
     return {"parent_tool_use_id": event_id(thread)} if thread else {}
-
-
-class Totals:
-    """Tokens of requests whose spans are in the log, and those of all requests that the CLI reports.
-
-    Sub-agents' last messages, compaction and other requests of the CLI's own have no lines: a `result` has their sum.
-    """
-
-    def __init__(self) -> None:
-        self._seen = dict.fromkeys(USAGE_KEYS, 0)
-        self._reported = dict.fromkeys(USAGE_KEYS, 0)
-        self._microusd = 0
-
-    def add(self, usage: dict[str, Any]) -> None:
-        """A span with this usage is in the log."""
-        for key in USAGE_KEYS:
-            self._seen[key] += usage[key]
-
-    def missing(self, line: dict[str, Any]) -> dict[str, int] | None:
-        """What a `result` line reports beyond the spans so far; None when it is nothing."""
-        since = line.get("model_usage_since_last_result")
-        if isinstance(since, dict):
-            self._reported = {key: self._reported[key] + _summed(since, name) for key, name in _NAMES.items()}
-        else:
-            self._reported = {key: _summed(line.get("modelUsage"), name) for key, name in _NAMES.items()}
-        missing = {key: max(0, self._reported[key] - self._seen[key]) for key in USAGE_KEYS}
-        return missing if any(missing.values()) else None
-
-    def cost(self, line: dict[str, Any]) -> int:
-        """`total_cost_usd` goes on from the process before when a session is resumed; these sums do not."""
-        since = line.get("model_usage_since_last_result")
-        if not isinstance(since, dict):
-            return microusd(line.get("total_cost_usd"))
-        self._microusd += sum(
-            microusd(model.get("costUSD")) if isinstance(model, dict) else 0 for model in since.values()
-        )
-        return self._microusd
-
-
-_NAMES = {
-    "input_tokens": "inputTokens",
-    "output_tokens": "outputTokens",
-    "cache_creation_input_tokens": "cacheCreationInputTokens",
-    "cache_read_input_tokens": "cacheReadInputTokens",
-}
-
-
-def microusd(dollars: Any) -> int:
-    """Millionths of a dollar; 0 for what is no amount."""
-    if isinstance(dollars, bool) or not isinstance(dollars, (int, float)) or not 0 <= dollars < 1e9:
-        return 0
-    return round(dollars * 1_000_000)
-
-
-def _summed(models: Any, name: str) -> int:
-    return sum(count_at(model, name) for model in models.values()) if isinstance(models, dict) else 0

@@ -21,6 +21,7 @@ class Record:
         self._ids: set[str] = set()
         self._counts: dict[str, int] = {}
         self._asking: list[str] = []
+        self._budget: dict[str, Any] = {}
         for event in spool.events():
             self._fold(event["type"], event["data"])
 
@@ -56,6 +57,11 @@ class Record:
         """The log waits for answers to these. Raise OSError."""
         self.say("session.status_idle", {"stop_reason": {"type": REQUIRES_ACTION, "event_ids": event_ids}})
 
+    def reached(self, budget: dict[str, Any]) -> None:
+        """This budget is spent: said once, and again only when it was raised meanwhile. Raise OSError."""
+        if _limit(budget) != _limit(self._budget):
+            self.say("budget.reached", budget)
+
     def error(self, message: str, **more: Any) -> None:
         """A session.error that no new try mends by itself. Raise OSError."""
         error = {"type": WATCHDOG, "message": message, "retry_status": {"type": "exhausted"}, **more}
@@ -69,3 +75,9 @@ class Record:
             self._asking = list(data.get("stop_reason", {}).get("event_ids") or ())
         elif kind == "session.status_running":
             self._asking = []
+        elif kind == "budget.reached":
+            self._budget = data
+
+
+def _limit(budget: dict[str, Any]) -> tuple[Any, Any]:
+    return budget.get("scope"), budget.get("limit_microusd")
