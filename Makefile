@@ -9,6 +9,8 @@ WITH_BIN := PATH="$(CURDIR)/$(BIN):$$PATH"
 STAMP := $(VENV)/.installed
 NODE_STAMP := tests/node/node_modules/.installed
 PYTEST_WORKERS ?= 3
+# Tests start hundreds of interpreters; without kept bytecode each would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What tests run inside sandboxes, which see this machine's /usr.
 TOOLS := curl git
@@ -56,7 +58,7 @@ $(NODE_STAMP): tests/node/package-lock.json | $(STAMP)
 
 $(STAMP): requirements.txt pyproject.toml | $(filter .tools/bin/uv,$(UV))
 	$(UV) venv --quiet --allow-existing --python '>=3.11' $(VENV)
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

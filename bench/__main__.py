@@ -1,4 +1,4 @@
-"""Starts a local stack, measures, prints one table. `python -m bench [submit|events|live|replay|conversation …]`."""
+"""Starts a local stack, measures, prints one table. `python -m bench [submit|events|…]`: all of MEASURES, or some."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from rich.console import Console
 from rich.table import Table
 
-from bench import conversation, events, live, replay, submit
+from bench import admission, conversation, events, live, replay, submit
 from bench.people import Bench, opened
 from local.stack import running
 
@@ -18,6 +18,7 @@ MEASURES: dict[str, Measure] = {
     "events": events.measure,
     "replay": replay.measure,
     "conversation": conversation.measure,
+    "admission": admission.measure,
 }
 
 

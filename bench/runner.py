@@ -1,4 +1,4 @@
-"""The runner by itself: `python -m bench.runner start [--no-site] | events [N]`.
+"""The runner by itself: `python -m bench.runner start | events [N]`.
 
 `start`: exec to first event at the log, against a bare interpreter and two round trips of 25 ms, in turns: for a plan,
 and for a conversation (there it is session.status_running, with a CLI that costs nothing).
@@ -17,14 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from functions.bundle import build
+from functions.bundle import START, build
 from tests.runner.log_server import LogServer
 from tests.runner.session_server import SessionLog
 from tests.runner.talk import Talk
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = os.environ.get("RUNNER_PYTHON", sys.executable)
-SITE = ["-S"] if "--no-site" in sys.argv else []
 ROUND_TRIP_SECONDS = 0.025
 STATUS_RUNNING = 2
 
@@ -53,7 +52,7 @@ def first_event(pyz: Path) -> float:
     with tempfile.TemporaryDirectory() as name, LogServer(delay=0) as log:
         path = job(Path(name), log.url)
         began = time.monotonic()
-        child = subprocess.Popen([PYTHON, "-I", *SITE, str(pyz), path])
+        child = subprocess.Popen([PYTHON, *START, str(pyz), path])
         log.wait(lambda: bool(log.calls))
         seconds = log.calls[0].at - began
         child.wait()
@@ -69,7 +68,7 @@ def first_of_conversation(pyz: Path) -> float:
         log.message("hello")
         environment = {"HOME": str(talk.home), "PATH": f"{talk.bin}:/usr/bin:/bin"}
         began = time.monotonic()
-        child = subprocess.Popen([PYTHON, "-I", *SITE, str(pyz), path], env=environment)
+        child = subprocess.Popen([PYTHON, *START, str(pyz), path], env=environment)
         log.wait(lambda: log.last_n >= STATUS_RUNNING)
         seconds = next(call.at for call in log.called("append_events_v1") if STATUS_RUNNING in call.numbers()) - began
         child.wait()

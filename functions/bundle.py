@@ -20,6 +20,13 @@ MARSHAL_WITHOUT_REFERENCES = 2
 UNCHECKED_HASH = (0b01).to_bytes(4, "little")
 # A fixed time, since the hash must depend on the sources alone.
 EPOCH = (2020, 1, 1, 0, 0, 0)
+# The interpreter's arguments before the bundle's path and the job's. They do what `-I runner.pyz job.json` does, but
+# neither `runpy`, with all that it imports, nor `site` delays the first event. Who needs site-packages adds them later.
+START = (
+    "-I", "-S", "-c",
+    "import sys; del sys.argv[0]; sys.path.insert(0, sys.argv[0]); "
+    "from sandbox_scripts.__main__ import main; sys.exit(main())",
+)  # fmt: skip
 ENTRY = "import sys\nfrom sandbox_scripts.__main__ import main\nsys.exit(main())\n"
 
 

@@ -22,12 +22,11 @@ from functions.agents import (
     snapshot,
 )
 from functions.errors import InvalidRequest
-from functions.models import Answer, Request, Title
+from functions.models import MICROUSD_PER_CENT, Answer, Budget, Request, Title
 from functions.repositories import Resources
 from functions.tools import McpServers, Row, Tools, Unbuilt
 
 MAX_INITIAL_EVENTS = 50
-MICROUSD_PER_CENT = 10_000
 COMMANDS = {
     "type": "agent",
     "id": "commands",
@@ -78,25 +77,6 @@ class AgentOverrides(Request):
         given = self.model_fields_set - {"type", "id", "version"}
         changes = {name: getattr(self, name) for name in given if name == "system" or getattr(self, name) is not None}
         return AgentRequest.model_validate(config).model_copy(update=changes).config(opened)
-
-
-class Money(Request):
-    """An amount in cents, as a string of digits."""
-
-    amount: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,11}$")]
-    currency: Literal["USD"]
-
-
-class Budget(Request):
-    """What the session may cost at list prices."""
-
-    type: Literal["limit"]
-    max_list_cost: Money
-
-    @property
-    def microusd(self) -> int:
-        """In millionths of a dollar."""
-        return int(self.max_list_cost.amount) * MICROUSD_PER_CENT
 
 
 class SessionRequest(Request):

@@ -3,6 +3,7 @@
 ApiError
 ├── InvalidRequest 400        a body, a parameter or a header is wrong; `param` names it
 ├── NotAuthenticated 401
+├── BudgetExceeded 402        it would cost more than is left of the owner's month, or of its own budget
 ├── NotPermitted 403
 ├── NotFound 404
 ├── Conflict 409              same key with another body, a busy session, a finished run
@@ -39,6 +40,8 @@ class ApiError(Exception):
         self.type = type or self.type
         self.param = param
         self.status = status or self.status
+        # What the answer says beside a word and a sentence.
+        self.facts: dict[str, Any] = {}
 
     @property
     def headers(self) -> dict[str, str]:
@@ -46,8 +49,8 @@ class ApiError(Exception):
         return {}
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """The answer's JSON: `{"type": "error", "error": {"type", "message", "param"?}, "request_id"}`."""
-        error = {"type": self.type, "message": self.message}
+        """The answer's JSON: `{"type": "error", "error": {"type", "message", "param"?, …}, "request_id"}`."""
+        error: dict[str, Any] = {"type": self.type, "message": self.message, **self.facts}
         if self.param is not None:
             error["param"] = self.param
         return {"type": "error", "error": error, "request_id": request_id}
@@ -70,6 +73,22 @@ class NotAuthenticated(ApiError):
     def headers(self) -> dict[str, str]:
         """RFC 9110: a 401 names the scheme."""
         return {"WWW-Authenticate": "Bearer"}
+
+
+class BudgetExceeded(ApiError):
+    """It would cost more than may still be spent: `estimate_microusd`, with `remainder_microusd` left."""
+
+    status = 402
+    type = "budget_exceeded"
+
+    def __init__(self, message: str, estimate_microusd: int | None, remainder_microusd: int | None) -> None:
+        super().__init__(message)
+        self.facts = {"estimate_microusd": estimate_microusd, "remainder_microusd": remainder_microusd}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Nothing changes by itself before the month ends."""
+        return NOT_AGAIN
 
 
 class NotPermitted(ApiError):

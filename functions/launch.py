@@ -46,6 +46,7 @@ class Order:
     session_id: UUID | None
     title: str | None
     metadata: dict[str, str]
+    budget_microusd: int | None
 
     def as_arguments(self) -> Row:
         """The arguments of `admit_run_v1`."""
@@ -59,6 +60,7 @@ class Order:
             "session_id": str(self.session_id) if self.session_id else None,
             "title": self.title,
             "metadata": self.metadata,
+            "budget_microusd": self.budget_microusd,
         }
 
 
@@ -74,7 +76,8 @@ class Launcher:
     async def submit(self, order: Order, caller: Caller, timings: Timings) -> Row:
         """The admitted run; launched, unless this request was admitted before: then nothing is done twice.
 
-        Raises NotFound, Conflict, InvalidRequest, TooManySandboxes, RateLimited, StoreUnavailable, SandboxUnavailable.
+        Raises NotFound, Conflict, InvalidRequest, TooManySandboxes, RateLimited, BudgetExceeded, StoreUnavailable,
+        SandboxUnavailable.
         Once admitted, a launch that cannot be completed ends the run as `failed` and gives the key back: sent again,
         the request is admitted anew.
         """

@@ -20,6 +20,7 @@ DEFAULT_COMMAND_SECONDS = 300
 OVERHEAD_SECONDS = 30
 
 MAX_METADATA_BYTES = 16 * 1024
+MICROUSD_PER_CENT = 10_000
 
 HOST = re.compile(r"^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")
 
@@ -96,6 +97,25 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Money(Request):
+    """An amount in cents, as a string of digits."""
+
+    amount: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,11}$")]
+    currency: Literal["USD"]
+
+
+class Budget(Request):
+    """What a session, or a run, may cost at list prices."""
+
+    type: Literal["limit"]
+    max_list_cost: Money
+
+    @property
+    def microusd(self) -> int:
+        """In millionths of a dollar."""
+        return int(self.max_list_cost.amount) * MICROUSD_PER_CENT
+
+
 class Command(Request):
     """One shell command of a plan. `timeout` in seconds, for each attempt."""
 
@@ -113,16 +133,24 @@ class RunRequest(Request):
     metadata: Annotated[dict[LabelName, Label], Field(max_length=16), AfterValidator(metadata_size)] = {}
     egress: Annotated[tuple[Host, ...], Field(max_length=50, strict=False)] = ()
     timeout: Annotated[int | None, Field(ge=1)] = None
+    budget: Budget | None = None
 
     def limit_seconds(self, longest: int) -> int:
-        """How long the run may last, at most `longest`."""
+        """How long the run may last; at most `longest` where nobody named it."""
         tries = [command.timeout * (ATTEMPTS if command.retryable else 1) for command in self.commands]
-        return min(self.timeout or OVERHEAD_SECONDS + sum(tries), longest)
+        return self.timeout or min(OVERHEAD_SECONDS + sum(tries), longest)
 
     @property
     def is_cut(self) -> bool:
         """Whether a shorter limit may be put in place of this one: nobody named it."""
         return self.timeout is None
+
+    @property
+    def hash(self) -> str:
+        """What makes two submits the same. A field that came later counts only where it is used: a key that was
+        claimed before an update is still good after it."""
+        later = {"budget"} if self.budget is None else set()
+        return request_hash("POST /v1/runs", self.model_dump(mode="json", exclude=later))
 
     def input(self) -> dict[str, Any]:
         """What the driver is given, and what the run's row keeps: enough to start its runner again."""

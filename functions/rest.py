@@ -1,5 +1,6 @@
 """PostgREST as the store uses it: one call of a SQL function, or one read; what it refuses becomes an error of ours."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from postgrest.exceptions import APIError
 
 from functions.errors import (
     ApiError,
+    BudgetExceeded,
     Conflict,
     InvalidRequest,
     NotAuthenticated,
@@ -87,6 +89,11 @@ def as_refusal(error: APIError) -> ApiError:
     """The error that a PostgREST answer stands for; what is not a refusal of ours is Supabase's failure."""
     if (error.code, error.message) == ("PT429", "rate_limited"):
         return RateLimited(limit=int(error.hint or 0), seconds=int(error.details or 1))
+    if error.code == "PT402":
+        money = json.loads(error.hint or "{}")
+        return BudgetExceeded(
+            error.details or "the budget is spent", money.get("estimate_microusd"), money.get("remainder_microusd")
+        )
     if error.code in REFUSALS:
         word = error.message or "refused"
         return REFUSALS[error.code](error.details or word.replace("_", " "), type=word, param=error.hint)

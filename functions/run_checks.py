@@ -6,11 +6,12 @@ import secrets
 import shlex
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from e2b import AsyncSandbox, SandboxException
 from e2b.exceptions import AuthenticationException, NotFoundException
 
-from functions import egress
+from functions import egress, prices
 from functions.bundle import build
 from functions.case import Case, Check, NotNeeded, Problem, Row, said
 from functions.egress import Egress
@@ -73,6 +74,22 @@ async def template(case: Case) -> str:
         raise Problem(f"the template {name} lacks {', '.join(absent)}: build it with `python -m functions.template`")
     baked = await inside(case, f"test -f {BAKED}/{build().name} && echo yes || true")
     return f"{name}, {'with' if baked.strip() else 'without'} this tree's runner"
+
+
+async def charged(case: Case) -> str:
+    """Sandboxes are charged as what they are, at prices that somebody compared not too long ago."""
+    assert case.sandbox is not None  # noqa: S101 the check that makes it is among those that are needed
+    info = await case.sandbox.get_info()
+    size, told = (info.cpu_count, info.memory_mb), (case.settings.sandbox_vcpus, case.settings.sandbox_memory_mib)
+    if size != told:
+        raise Problem(
+            f"sandboxes have {size[0]} vCPUs and {size[1]} MiB, and are charged as {told[0]} and {told[1]}: "
+            f"SANDBOX_VCPUS={size[0]} and SANDBOX_MEMORY_MIB={size[1]}"
+        )
+    list_prices = prices.read()
+    age = list_prices.age_days(datetime.now(UTC).date())
+    stale = "; that is long ago, compare functions/prices.json with its sources" if age > prices.MAX_AGE_DAYS else ""
+    return f"of {list_prices.as_of}, for {size[0]} vCPUs and {size[1]} MiB{stale}"
 
 
 def network(case: Case) -> Egress:
@@ -237,6 +254,7 @@ CHECKS = (
     Check("model key", model_key, ("migrations",)),
     Check("e2b key", e2b_key),
     Check("template", template, ("e2b key", "run token key")),
+    Check("prices", charged, ("template",)),
     Check("egress", closed, ("template", "migrations")),
     Check("injection", injection, ("egress", "run token", "model key")),
     Check("endpoints", endpoints),

@@ -1,6 +1,7 @@
 """E2B: sandboxes created closed, filled with the runner and its job, started in the background, and ended for sure."""
 
 import json
+import shlex
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -18,7 +19,7 @@ from e2b.exceptions import (
 from e2b.sandbox.commands.command_handle import CommandExitException
 from e2b.sandbox.filesystem.filesystem import WriteEntry
 
-from functions.bundle import Bundle
+from functions.bundle import START, Bundle
 from functions.egress import Egress
 from functions.errors import SandboxGone, SandboxUnavailable
 from functions.job import HOME, Job, folder
@@ -177,9 +178,10 @@ class Sandboxes:
         `setsid --fork` leaves nothing of it attached to envd: neither the stream nor the pid of a long command can be
         relied on there (E2B issues 1074, 1031, 1587).
         """
+        python = shlex.join(["python3", *START, runner, f"{job.folder}/job.json"])
         command = (
             f"test -f {runner} || exit {RUNNER_ABSENT}; cd {job.folder} && "
-            f"exec setsid --fork python3 -I {runner} {job.folder}/job.json >>runner.log 2>&1 </dev/null"
+            f"exec setsid --fork {python} >>runner.log 2>&1 </dev/null"
         )
         try:
             with failures("start"):

@@ -1,5 +1,6 @@
 """What the environment says, read once at the start; `.env.example` explains each key."""
 
+from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -8,9 +9,15 @@ from e2b.connection_config import ApiParams
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from sandbox_scripts.template import CPUS, MEMORY_MB
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
+MICROUSD_PER_USD = 1_000_000
+
 Seconds = Annotated[int, Field(ge=1, le=604_800)]
+# To the millionth, which is what the ledger counts in.
+Usd = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=6)]
 
 
 class MissingSetting(SystemExit):
@@ -46,8 +53,14 @@ class Settings(BaseSettings):
     sweep_seconds: Annotated[int, Field(ge=0, le=3600)] = 30
     e2b_webhook_secret: SecretStr | None = None
     max_sandbox_duration: Annotated[int, Field(ge=60_000, le=604_800_000)] = 3_600_000
+    default_timeout_ms: Annotated[int | None, Field(ge=1000, le=604_800_000)] = None
     max_concurrent_sandboxes: Annotated[int, Field(ge=0, le=100_000)] = 10
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 120
+    max_monthly_cost_per_user: Usd | None = None
+    turn_estimate_usd: Usd = Decimal("0.25")
+    # Those of the template that functions/template.py builds.
+    sandbox_vcpus: Annotated[int, Field(ge=1, le=1024)] = CPUS
+    sandbox_memory_mib: Annotated[int, Field(ge=1, le=16_777_216)] = MEMORY_MB
     sandbox_margin_seconds: Annotated[int, Field(ge=10, le=600)] = 60
     e2b_request_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 20.0
     supabase_request_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
@@ -99,6 +112,22 @@ class Settings(BaseSettings):
         """The longest that a run of a conversation may last: its turn, and the wait for its user's answers."""
         return min(self.turn_seconds + self.confirmation_seconds, self.max_limit_seconds)
 
+    @property
+    def default_limit_seconds(self) -> int:
+        """The longest that a run may last for which nobody named a limit."""
+        default = self.max_limit_seconds if self.default_timeout_ms is None else self.default_timeout_ms // 1000
+        return min(default, self.max_limit_seconds)
+
+    @property
+    def max_month_microusd(self) -> int | None:
+        """What one owner may spend in a month; None for as much as they like."""
+        return None if self.max_monthly_cost_per_user is None else microusd(self.max_monthly_cost_per_user)
+
+    @property
+    def turn_estimate_microusd(self) -> int:
+        """What a turn reserves beside its sandbox."""
+        return microusd(self.turn_estimate_usd)
+
     @cached_property
     def e2b(self) -> ApiParams:
         """The connection arguments that every call of the E2B SDK takes."""
@@ -108,6 +137,11 @@ class Settings(BaseSettings):
             sandbox_url=self.e2b_sandbox_url,
             request_timeout=self.e2b_request_timeout_seconds,
         )
+
+
+def microusd(usd: Decimal) -> int:
+    """Dollars as the ledger counts them."""
+    return int(usd * MICROUSD_PER_USD)
 
 
 def netloc(url: str) -> str:

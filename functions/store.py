@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import date
 from uuid import UUID
 
 import httpx
@@ -53,7 +54,7 @@ class Store:
 class UserStore:
     """What a signed-in user may do. Every method raises StoreUnavailable when Supabase fails.
 
-    What may admit a run raises TooManySandboxes, what changes anything RateLimited.
+    What may admit a run raises TooManySandboxes and BudgetExceeded, what changes anything RateLimited.
     """
 
     def __init__(self, client: AsyncPostgrestClient) -> None:
@@ -94,6 +95,15 @@ class UserStore:
     async def limits(self) -> Row:
         """`read_limits_v1`: what the caller may, and how many of their sandboxes are live."""
         return await call(self._client, "read_limits_v1", {})
+
+    async def set_account_limits(self, arguments: Row) -> Row:
+        """`set_account_limits_v1`: what holds for an owner from now on. Raises NotPermitted, NotFound."""
+        return await call(self._client, "set_account_limits_v1", arguments)
+
+    async def usage(self, from_day: date | None, to_day: date | None) -> Row:
+        """`read_usage_v1`: what the caller's days and their month cost. Raises InvalidRequest."""
+        days = {"from_day": from_day, "to_day": to_day}
+        return await call(self._client, "read_usage_v1", {name: day and day.isoformat() for name, day in days.items()})
 
     async def run(self, run_id: UUID) -> Row:
         """One run. Raises NotFound."""
@@ -328,6 +338,16 @@ class ServiceStore:
         """`set_limits_v1`: what holds for every owner without exceptions."""
         with refusals():
             await self._client.rpc("set_limits_v1", limits).execute()
+
+    async def set_prices(self, prices: Row) -> None:
+        """`set_prices_v1`: what tokens and sandboxes cost from now on."""
+        arguments: Row = {"prices": prices}
+        with refusals():
+            await self._client.rpc("set_prices_v1", arguments).execute()
+
+    async def settle(self) -> dict[str, int]:
+        """`settle_v1`: how many reservations and sandboxes were left open, and are settled now."""
+        return await call(self._client, "settle_v1", {})
 
     async def close_sandbox(self, sandbox_id: str, reason: str) -> None:
         """`close_sandbox_v1`: the first reason stays."""

@@ -51,13 +51,14 @@ class Deed:
 
 
 async def sweep(services: Services) -> list[Deed]:
-    """One pass over runs, waiting messages, sandboxes and what has expired. Whatever fails in it is skipped."""
+    """One pass over runs, messages, sandboxes, money and what has expired. Whatever fails in it is skipped."""
     sweeping = Sweep(services)
     steps: tuple[Callable[[], Awaitable[None]], ...] = (
         sweeping.runs,
         sweeping.waiting,
         sweeping.left,
         sweeping.seen,
+        sweeping.settled,
         sweeping.expired,
     )
     for step in steps:
@@ -125,6 +126,12 @@ class Sweep:
             judged = await self._service.judge_sandboxes(rows, self._settings.idle_sandbox_seconds)
             acts = ((self._act(row, seen[row["sandbox_id"]]), row["sandbox_id"]) for row in judged)
             await self._each((act, Deed("skipped", sandbox_id=id)) for act, id in acts)
+
+    async def settled(self) -> None:
+        """Money that a crash left reserved, and sandboxes that nobody has paid for yet."""
+        for kind, count in (await self._service.settle()).items():
+            if count:
+                self._note(Deed("settled", reason=f"{count} {kind}"))
 
     async def expired(self) -> None:
         """Idempotency keys, deliveries and previews that have had their time."""

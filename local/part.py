@@ -17,6 +17,11 @@ SHUTDOWN_SECONDS = 3
 def main() -> None:
     """Serves until SIGTERM, or until the parent dies."""
     factory, fd, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    serve(factory, socket.socket(fileno=fd), parent)
+
+
+def serve(factory: str, listener: socket.socket, parent: int) -> None:
+    """The same, in a process that exists."""
     die_with_parent(parent)
     config = uvicorn.Config(
         factory,
@@ -33,7 +38,7 @@ def main() -> None:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ws_max_size=16 * 1024 * 1024,
     )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Every listening socket is bound here before the first process starts, so that al
 beginning. Each process is ended by its id; if this one is killed, the kernel ends them.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -29,8 +30,13 @@ PROJECT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
+# Linux gives those from 32768 on to whoever asks for any.
+UNASSIGNED_PORTS = range(15000, 32000)
+PORT_TRIES = 100
 # What sandboxes are made from: the local one of that name has what E2B's has.
 TEMPLATE = "sandstream"
+# What each of them has, and is charged for.
+SANDBOX_MEMORY_MIB = 1024
 # What a part may see of this process's environment; the rest is nobody's business but the user's.
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "COVERAGE_PROCESS_START")
 
@@ -216,6 +222,7 @@ class Stack:
             "LOCAL_E2B_URL": self.e2b.url,
             "LOCAL_SANDBOX_ROOT": str(self.root / "sandboxes"),
             "LOCAL_SANDBOX_TEMPLATES": f"base,{TEMPLATE}",
+            "LOCAL_SANDBOX_MEMORY_MB": str(SANDBOX_MEMORY_MIB),
             "SANDBOX_ISOLATION": self._isolation,
         }
 
@@ -244,6 +251,7 @@ class Stack:
             "ANTHROPIC_BASE_URL": self.models.url,
             "ANTHROPIC_API_KEY": self.keys.model_key,
             "E2B_TEMPLATE": TEMPLATE,
+            "SANDBOX_MEMORY_MIB": str(SANDBOX_MEMORY_MIB),
             # Without isolation there is no gate either, so nothing could add the run token on the way.
             **({} if self.is_isolated else {"CREDENTIALS": "env"}),
             **{name: value for name, value in self._environment.items() if name in OVERRIDES},
@@ -257,6 +265,7 @@ class Stack:
 OVERRIDES = (
     "CONFIRMATION_SECONDS",
     "CREDENTIALS",
+    "DEFAULT_TIMEOUT_MS",
     "E2B_TEMPLATE",
     "E2B_WEBHOOK_SECRET",
     "EGRESS_ALLOW",
@@ -264,12 +273,16 @@ OVERRIDES = (
     "IDLE_SANDBOX_SECONDS",
     "LOG_LEVEL",
     "MAX_CONCURRENT_SANDBOXES",
+    "MAX_MONTHLY_COST_PER_USER",
     "MAX_SANDBOX_DURATION",
     "PACKAGE_HOSTS",
     "RATE_LIMIT_PER_MINUTE",
     "SANDBOX_MARGIN_SECONDS",
+    "SANDBOX_MEMORY_MIB",
+    "SANDBOX_VCPUS",
     "SILENT_SECONDS",
     "SWEEP_SECONDS",
+    "TURN_ESTIMATE_USD",
     "TURN_SECONDS",
 )
 # The operator's account with a model's API and the way there. Only the models part sees them, under these names.
@@ -319,7 +332,12 @@ def listening() -> socket.socket:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for a server that binds it itself."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that was free a moment ago, for a server that binds it itself. Raises OSError when none is found.
+
+    Below those that the kernel gives to connections and to servers that ask for any port: nobody takes it by chance.
+    """
+    for _ in range(PORT_TRIES):
+        port = secrets.choice(UNASSIGNED_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError(f"no free port between {UNASSIGNED_PORTS.start} and {UNASSIGNED_PORTS.stop}")

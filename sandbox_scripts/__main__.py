@@ -1,11 +1,12 @@
 """The runner, from top to bottom: job, log, driver, end, exit code. `python3 -I runner.pyz job.json`.
 
+What is imported here, and by what is imported here, delays the first event: nothing of the standard library that is
+written in Python, but `os` and `threading`.
 The exit codes stand in errors.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
@@ -87,8 +88,10 @@ def _drive(job: Job, spool: Spool, shipper: Shipper, state: State) -> Ending:
 
 def _complain(error: Exception) -> None:
     """To stderr, which functions keeps: all there is when the log cannot be reached."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody may be listening any more
+    try:  # noqa: SIM105 contextlib is not worth its import before the first event
         sys.stderr.write(f"sandstream runner: {type(error).__name__}: {error}\n")
+    except (OSError, ValueError, AttributeError):
+        pass  # nobody may be listening any more
 
 
 if __name__ == "__main__":

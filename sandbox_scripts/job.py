@@ -5,12 +5,11 @@ Beside `job.json` the runner keeps `lock`, `spool.ndjson`, `state` and `children
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import json
 import os
 import time
 
+from .c_json import dumps, loads
 from .clock import boottime
 from .errors import JobInvalid, RunnerBusy
 
@@ -59,7 +58,7 @@ class Job:
         """Read a job file. Raise JobInvalid when it cannot be used."""
         try:
             with open(path, encoding="utf-8") as file:
-                raw = json.load(file)
+                raw = loads(file.read())
         except (OSError, ValueError) as error:
             raise JobInvalid(f"job file: {error}") from error
         if not isinstance(raw, dict):
@@ -156,8 +155,10 @@ class State:
     def decide(self, ending: Ending) -> Ending:
         """Keep the ending, so that a restart repeats the same finish."""
         self.ending = ending
-        with contextlib.suppress(OSError):  # on a full disk the run still ends, only less exactly after a restart
+        try:  # noqa: SIM105 contextlib is not worth its import before the first event
             self._save()
+        except OSError:
+            pass  # on a full disk the run still ends, only less exactly after a restart
         return ending
 
     def go_on(self) -> None:
@@ -168,7 +169,7 @@ class State:
     def _load(self) -> bool:
         try:
             with open(self._path, encoding="utf-8") as file:
-                kept = json.load(file)
+                kept = loads(file.read())
         except FileNotFoundError:
             return False
         # Another boot counts from zero: then the limit starts again, and the sweep keeps the real deadline.
@@ -181,5 +182,5 @@ class State:
         ending = self.ending and [self.ending.status, self.ending.result, self.ending.error]
         draft = self._path + ".new"
         with open(draft, "w", encoding="utf-8") as file:
-            json.dump({"started": self.started, "ending": ending}, file)
+            file.write(dumps({"started": self.started, "ending": ending}))
         os.replace(draft, self._path)

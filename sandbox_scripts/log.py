@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from .c_json import dumps, loads
 from .errors import EventsMissing, InputPending, Refused, RunFinished, Superseded, Unavailable
 from .wire import Wire, WireError
 
@@ -82,7 +81,7 @@ class Log:
     def finish(self, ending: Ending, last_n: int) -> Standing:
         """finish_run_v1. Raise EventsMissing too, when the log does not hold exactly `last_n`, and InputPending."""
         body = {"status": ending.status, "last_n": last_n, "result": ending.result, "error": ending.error}
-        return self._call("finish_run_v1", json.dumps(body).encode())
+        return self._call("finish_run_v1", dumps(body).encode())
 
     def say_ended(self) -> bool:
         """Tell functions that the run is over. False when it is worth telling again."""
@@ -117,7 +116,7 @@ def _budget(told: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _parsed(answer: Answer) -> Any:
     try:
-        return json.loads(answer.body)
+        return loads(answer.body.decode())
     except ValueError:
         return None
 

@@ -7,11 +7,11 @@ our hearing of it, or did not take, needs no case of its own.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 
+from .c_json import loads
 from .errors import EventsMissing, InputPending, Refused, RunFinished, SpoolLost, Unavailable
 from .job import Ending
 from .log import LIVE
@@ -278,7 +278,7 @@ def _signature(path: str) -> tuple[int, int, int] | None:
 
 def _event_refused(batch: Batch, refusal: Refused) -> Batch:
     """The event that stands in the log where one was refused: same `n`, so that the run goes on and ends."""
-    event = json.loads(batch.lines)
+    event = loads(batch.lines.decode())
     data = {"type": event["type"], "bytes": len(batch.lines), "reason": str(refusal)}
     return Batch(batch.first, 1, encode(batch.first, "run.event_refused", data, event["at"]))
 

@@ -6,9 +6,9 @@ write(2) without fsync: the lines survive the runner; when the whole sandbox die
 
 from __future__ import annotations
 
-import json
 import os
 
+from .c_json import dumps_unicode, loads
 from .clock import Stamp
 from .errors import SpoolDamaged
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _BLOCK_BYTES = 1 << 18
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class Spool:
@@ -53,13 +52,13 @@ class Spool:
         with open(os.dup(self.fd), "rb") as file:
             file.seek(0)
             for line in file:
-                yield json.loads(line)
+                yield loads(line.decode())
 
     def _check_last(self) -> None:
         if not self.n:
             return
         try:
-            last = json.loads(_last_line(self.fd, self.size))["n"]
+            last = loads(_last_line(self.fd, self.size).decode())["n"]
         except (ValueError, KeyError, TypeError) as error:
             raise SpoolDamaged(f"spool: line {self.n} is no event") from error
         if last != self.n:
@@ -119,12 +118,12 @@ class Reader:
 def encode(n: int, kind: str, data: dict[str, Any], at: str) -> bytes:
     """One line. What jsonb refuses (NUL, lone surrogates, NaN) is replaced."""
     try:
-        text = _encode(data)
+        text = dumps_unicode(data)
         if "\\u0000" in text:
-            text = _encode(clean(data))
+            text = dumps_unicode(clean(data))
         body = text.encode()
     except ValueError:
-        body = _encode(clean(data)).encode()
+        body = dumps_unicode(clean(data)).encode()
     return b'{"n":%d,"type":"%b","at":"%b","data":%b}\n' % (n, kind.encode(), at.encode(), body)
 
 

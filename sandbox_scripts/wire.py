@@ -99,7 +99,8 @@ class Wire:
     def _connect(self) -> _socket.socket:
         """The first of the host's addresses that answers."""
         failure: OSError = WireError(f"{self._host} has no address")
-        for family, kind, protocol, _, address in _socket.getaddrinfo(self._host, self._port, 0, _socket.SOCK_STREAM):
+        host = _encoded(self._host)
+        for family, kind, protocol, _, address in _socket.getaddrinfo(host, self._port, 0, _socket.SOCK_STREAM):
             plain = _socket.socket(family, kind, protocol)
             try:
                 plain.settimeout(min(CONNECT_SECONDS, self._left()))
@@ -201,6 +202,11 @@ class Wire:
         block = self._socket.recv(1 << 16)
         self._buffer += block
         return bool(block)
+
+
+def _encoded(host: str) -> bytes:
+    """A name as the resolver takes it. Given a str, Python loads IDNA first, ASCII or not: with it `re` and `enum`."""
+    return host.encode("ascii" if host.isascii() else "idna")
 
 
 def _host_and_port(netloc: str, default: int) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from sandstream.access import SupabaseAccess
 from sandstream.client import Sandstream
 from sandstream.errors import (
+    BudgetExceededError,
     ConflictError,
     InvalidRequestError,
     NotAuthenticatedError,
@@ -16,15 +17,20 @@ from sandstream.events import Event, Preview, is_final
 from sandstream.keys import Key, NewKey, WatchToken
 from sandstream.schedule import WatchSettings
 from sandstream.signin import Anonymous, Password
+from sandstream.usage import AccountUsage, DayUsage, MonthUsage
 from sandstream.wire import Command, Page, Run, Session, Usage
 
 __all__ = [
+    "AccountUsage",
     "Anonymous",
+    "BudgetExceededError",
     "Command",
     "ConflictError",
+    "DayUsage",
     "Event",
     "InvalidRequestError",
     "Key",
+    "MonthUsage",
     "NewKey",
     "NotAuthenticatedError",
     "NotFoundError",

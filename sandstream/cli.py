@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import sys
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -17,7 +18,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sandstream import cli_keys
+from sandstream import cli_keys, cli_usage
 from sandstream import demo as demonstration
 from sandstream.chat import Chat, WaitsForUserError
 from sandstream.client import Sandstream
@@ -43,13 +44,16 @@ from sandstream.wire import Command, Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(cli_keys.app, name="keys")
+app.command(name="usage")(cli_usage.usage)
 
 JsonLines = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")]
 
 # What a plan may hold beside its commands: the arguments of `submit`.
-PLAN_FIELDS = {"session_id", "title", "metadata", "egress", "timeout"}
+PLAN_FIELDS = {"session_id", "title", "metadata", "egress", "timeout", "budget_cents"}
 # What a run's end means for the shell. 130 is what a shell says of a program that was interrupted.
 EXIT_CODES = {"succeeded": 0, "failed": 1, "timed_out": 1, "lost": 1, "cancelled": 130}
+# Whether a plan's or a turn's.
+BUDGET_REACHED = 4
 # Claude waits for an answer, and there is nobody here to ask.
 WAITS_FOR_USER = 3
 
@@ -115,11 +119,17 @@ def run_(
     key: Key,
     command: Annotated[list[str] | None, typer.Argument(help="A command, after `--`.")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help='A plan: {"commands": [{"command": …}]}.')] = None,
+    budget: Annotated[str | None, typer.Option(help="US dollars that it may cost, such as 0.50.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the ids and do not watch.")] = False,
     json_lines: JsonLines = False,
 ) -> None:
-    """Submit a command or a plan and watch it; the exit code says how it ended."""
+    """Submit a command or a plan and watch it; the exit code says how it ended.
+
+    0: it succeeded. 1: it failed. 4: the budget is spent. 130: cancelled.
+    """
     plan = read_plan(command or [], file)
+    if budget is not None:
+        plan["budget_cents"] = cents(budget)
 
     async def submit(client: Sandstream) -> int:
         accepted = await client.submit(**plan)
@@ -127,7 +137,7 @@ def run_(
             out.print_json(data={"run_id": str(accepted.id), "session_id": str(accepted.session_id)})
             return 0
         await show(client, accepted, json_lines)
-        return EXIT_CODES.get((await client.run(accepted.id)).status, 1)
+        return exit_code(await client.run(accepted.id))
 
     finish(url, key, submit)
 
@@ -177,6 +187,23 @@ def sessions(url: Url, key: Key, limit: Annotated[int, typer.Option(min=1, max=1
         return 0
 
     finish(url, key, list_sessions)
+
+
+def exit_code(run: Run) -> int:
+    """What the shell is told of a run that has ended."""
+    reason = (run.result or {}).get("stop_reason") or run.error or {}
+    return BUDGET_REACHED if reason.get("type") == "budget_reached" else EXIT_CODES.get(run.status, 1)
+
+
+def cents(dollars: str) -> int:
+    """Dollars as the endpoints take them. Ends the program for less than a cent, and for parts of one."""
+    try:
+        amount = Decimal(dollars.removeprefix("$")) * 100
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not amount.is_finite() or amount < 1 or amount % 1:
+        fail(f"a budget is US dollars in whole cents, such as 0.50, not {dollars}")
+    return int(amount)
 
 
 def read_plan(command: list[str], file: Path | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from datetime import date
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 from uuid import UUID
@@ -20,6 +21,7 @@ from sandstream.keys import Keys, WatchToken, is_key
 from sandstream.live import Heard, with_previews
 from sandstream.log import http_client
 from sandstream.signin import Anonymous, Password, SignedIn
+from sandstream.usage import AccountUsage
 from sandstream.watch import WatchSettings, watch
 from sandstream.wire import Command, Config, Page, Run, Session, timings
 
@@ -84,12 +86,14 @@ class Sandstream:
         metadata: Mapping[str, str] | None = None,
         egress: Sequence[str] | None = None,
         timeout: int | None = None,
+        budget_cents: int | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
         """Start a plan of commands, in a new session or in an idle one. `timeout` is the whole run's, in seconds.
 
-        However often the request must be repeated, one run comes of it. Raises ConflictError for a busy session and
-        for an idempotency key that was used for something else.
+        However often the request must be repeated, one run comes of it. A run that reaches its budget is stopped.
+        Raises ConflictError for a busy session and for an idempotency key that was used for something else,
+        BudgetExceededError when the month has less left than the run may cost.
         """
         plan = [Command(command=command) if isinstance(command, str) else command for command in commands]
         body = {
@@ -99,6 +103,7 @@ class Sandstream:
             "metadata": dict(metadata) if metadata is not None else None,
             "egress": list(egress) if egress is not None else None,
             "timeout": timeout,
+            "budget": conversation.budget(budget_cents) if budget_cents is not None else None,
         }
         given = {name: value for name, value in body.items() if value is not None}
         answer = await self._endpoints.call("POST", "/v1/runs", body=given, key=idempotency_key or _new_key())
@@ -271,6 +276,13 @@ class Sandstream:
             if not current.has_ended:
                 await self._until_end(current, seq)
         return current
+
+    async def usage(self, first: date | None = None, last: date | None = None) -> AccountUsage:
+        """What each day from the first to the last cost, in UTC; this month's unless others are named."""
+        days = {"from": first, "to": last}
+        params = {name: day.isoformat() for name, day in days.items() if day is not None}
+        answer = await self._endpoints.call("GET", "/v1/usage", params=params)
+        return AccountUsage.model_validate_json(answer.content)
 
     async def watch_token(self, session_id: UUID | str, expires_in: int = 3600) -> WatchToken:
         """A token that can follow this one session and do nothing else, for so many seconds. Raises NotFoundError."""

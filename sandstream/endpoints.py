@@ -10,7 +10,14 @@ import httpx
 
 from sandstream.access import Tokens
 from sandstream.backoff import Backoff
-from sandstream.errors import NotAuthenticatedError, RefusedError, UnavailableError, is_temporary, refusal
+from sandstream.errors import (
+    BudgetExceededError,
+    NotAuthenticatedError,
+    RefusedError,
+    UnavailableError,
+    is_temporary,
+    refusal,
+)
 from sandstream.log import retry_after, tls
 
 ATTEMPTS = 6
@@ -90,13 +97,17 @@ def _translated(answer: httpx.Response) -> RefusedError | UnavailableError:
     may_help = answer.headers.get("x-should-retry") != "false"
     if is_temporary(answer.status_code) and may_help:
         return UnavailableError(message, retry_after=retry_after(answer))
-    return refusal(answer.status_code)(
+    refused = refusal(answer.status_code)(
         message,
         status=answer.status_code,
         type=error.get("type", ""),
         param=error.get("param"),
         request_id=body.get("request_id"),
     )
+    if isinstance(refused, BudgetExceededError):
+        refused.estimate_microusd = error.get("estimate_microusd")
+        refused.remainder_microusd = error.get("remainder_microusd")
+    return refused
 
 
 def _body(answer: httpx.Response) -> dict[str, Any]:

@@ -5,6 +5,7 @@ SandstreamError
 └── RefusedError             answered, and the answer is no: repeating it changes nothing
     ├── InvalidRequestError      400, 413, 415, 422; `param` names what is wrong
     ├── NotAuthenticatedError    401, also after the token was asked for again
+    ├── BudgetExceededError      402: it would cost more than is left; the amounts say how much
     ├── NotPermittedError        403
     ├── NotFoundError            404, or another tenant's: the two look the same
     └── ConflictError            409: same key with another body, a busy session, a finished run
@@ -46,6 +47,13 @@ class NotAuthenticatedError(RefusedError):
     """Nobody is signed in, or with a token that does not hold."""
 
 
+class BudgetExceededError(RefusedError):
+    """It would cost `estimate_microusd`, and `remainder_microusd` is left, in millionths of a US dollar."""
+
+    estimate_microusd: int | None = None
+    remainder_microusd: int | None = None
+
+
 class NotPermittedError(RefusedError):
     """Signed in, but this is not for them."""
 
@@ -61,6 +69,7 @@ class ConflictError(RefusedError):
 _BY_STATUS: dict[int, type[RefusedError]] = {
     400: InvalidRequestError,
     401: NotAuthenticatedError,
+    402: BudgetExceededError,
     403: NotPermittedError,
     404: NotFoundError,
     409: ConflictError,

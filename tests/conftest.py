@@ -2,11 +2,13 @@
 
 import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+import certifi
 import httpx
 import pytest
 
@@ -53,6 +55,22 @@ class Person:
         """Supabase's REST, as this user."""
         headers = {**self.headers, "apikey": self.stack.keys.publishable_key}
         return httpx.AsyncClient(base_url=f"{self.stack.supabase.url}/rest/v1", headers=headers, timeout=60)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C, and whatever we start would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each HTTP client reads all the authorities that it trusts, which takes longer than most tests; one will do."""
+    first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----\n")
+    trusted = tmp_path_factory.mktemp("trusted") / "authority.pem"
+    trusted.write_text(first + end)
+    os.environ["SSL_CERT_FILE"] = str(trusted)
 
 
 @pytest.fixture(scope="session")

@@ -25,14 +25,15 @@ async def submit_run(body: RunRequest, key: Key, caller: Speaker, served: Served
     order = Order(
         kind="commands",
         input=body.input(),
-        limit_seconds=body.limit_seconds(longest),
+        limit_seconds=body.limit_seconds(served.settings.default_limit_seconds),
         is_cut=body.is_cut,
         egress=body.egress,
-        request_hash=request_hash("POST /v1/runs", body.model_dump(mode="json")),
+        request_hash=body.hash,
         idempotency_key=key,
         session_id=body.session_id,
         title=body.title,
         metadata=body.metadata,
+        budget_microusd=body.budget.microusd if body.budget else None,
     )
     timings = Timings()
     run = await served.launcher.submit(order, caller, timings)

@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from local.stack import Part, Stack
+from local.stack import Stack
 from tests.conftest import Person
+from tests.e2e.forked import Endpoints
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 NOT_PASSED_ON = {"host", "content-length", "transfer-encoding", "connection", "keep-alive"}
@@ -50,6 +51,7 @@ class FaultProxy:
 
     target: str
     url: str
+    http: httpx.AsyncClient
     faults: list[Fault] = field(default_factory=list)
     rewrite: Callable[[Request, bytes], bytes] = lambda _, body: body
 
@@ -72,12 +74,11 @@ class FaultProxy:
         return Response(body, fault.status or 500, media_type="application/json")
 
     async def _pass_on(self, request: Request) -> StreamingResponse:
-        http = httpx.AsyncClient(timeout=60)
         headers = [(name, value) for name, value in request.headers.items() if name not in NOT_PASSED_ON]
         url = f"{self.target}{request.url.path}?{request.url.query}"
         body = self.rewrite(request, await request.body())
-        sent = http.build_request(request.method, url, headers=headers, content=body)
-        answer = await http.send(sent, stream=True)
+        sent = self.http.build_request(request.method, url, headers=headers, content=body)
+        answer = await self.http.send(sent, stream=True)
 
         async def chunks() -> AsyncIterator[bytes]:
             try:
@@ -85,7 +86,6 @@ class FaultProxy:
                     yield chunk
             finally:
                 await answer.aclose()
-                await http.aclose()
 
         kept = {name: value for name, value in answer.headers.items() if name not in NOT_PASSED_ON}
         return StreamingResponse(chunks(), answer.status_code, headers=kept)
@@ -95,7 +95,8 @@ class FaultProxy:
 async def fault_proxy(target: str, *faults: Fault) -> AsyncIterator[FaultProxy]:
     """A proxy on a free port while inside."""
     listener = socket.create_server(("127.0.0.1", 0))
-    proxy = FaultProxy(target, f"http://127.0.0.1:{listener.getsockname()[1]}", list(faults))
+    http = httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+    proxy = FaultProxy(target, f"http://127.0.0.1:{listener.getsockname()[1]}", http, list(faults))
     app = Starlette(routes=[Route("/{path:path}", proxy.answer, methods=METHODS)])
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -104,12 +105,13 @@ async def fault_proxy(target: str, *faults: Fault) -> AsyncIterator[FaultProxy]:
     finally:
         server.should_exit = True
         await serving
+        await http.aclose()
 
 
 @asynccontextmanager
 async def served(stack: Stack, logs: Path, **changes: str) -> AsyncIterator[str]:
     """The URL of endpoints of their own with some settings changed."""
-    part = Part("endpoints", "local.api:create_app", logs)
+    part = Endpoints(logs)
     part.start({**stack.api_environment(), "SANDSTREAM_URL": part.url, **changes})
     try:
         part.wait_until_ready("/healthz")

@@ -14,16 +14,18 @@ from local.stack import Stack
 T = TypeVar("T")
 
 DEADLINE_SECONDS = 60
-POLL_SECONDS = 0.05
+POLL_SECONDS, POLL_CAP_SECONDS = 0.05, 0.4
 
 
 async def until(what: Callable[[], Awaitable[T | None]], why: str, seconds: float = DEADLINE_SECONDS) -> T:
     """Asks until there is an answer. Raises AssertionError, saying what was waited for, when it takes too long."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, POLL_SECONDS
     while time.monotonic() < deadline:
         if found := await what():
             return found
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(pause)
+        # Each question costs what is waited for some of its processor.
+        pause = min(pause * 1.5, POLL_CAP_SECONDS)
     raise AssertionError(f"waited for {why}")
 
 

@@ -111,6 +111,14 @@ async def kill_runner(sandbox: AsyncSandbox) -> None:
 
 
 def assert_settled(stack: Stack, owner: UUID, living: frozenset[str] = frozenset()) -> None:
-    """Every run of the owner's has ended, but those whose runner is known to live."""
+    """Every run of the owner's has ended, but those whose runner is known to live; no other has money promised."""
     open_runs = {run["id"] for run in runs_of(stack, owner) if run["ended_at"] is None}
     assert open_runs == set(living)
+    promised = "select run_id::text from private.run_costs where owner = %s and settled_at is null"
+    assert {run for (run,) in execute(stack, promised, (owner,))} == set(living)
+    unsettled = """
+      select run_id::text from public.ledger where owner = %s and entry <> 'spend'
+      group by run_id having count(*) filter (where entry = 'reserve') <> 1
+        or (count(*) filter (where entry = 'settle') = 1) = (run_id::text = any(%s))
+    """
+    assert execute(stack, unsettled, (owner, list(living))) == []

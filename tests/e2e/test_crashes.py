@@ -9,18 +9,20 @@ from typing import Any
 
 import httpx
 import pytest
-from e2b import AsyncSandbox
 
 from functions.sandboxes import Pulse
 from functions.sweep import sweep
 from functions.wiring import Services
-from local.stack import Part, Stack
+from local.stack import Stack
 from tests.conftest import Person
 from tests.e2e.conversing import message, said, script
 from tests.e2e.faults import Fault, fault_proxy
+from tests.e2e.forked import Endpoints
 from tests.e2e.sandboxes import living
 from tests.e2e.sweeping import age, execute, runs_of, sweeper
 from tests.e2e.test_launch_faults import by_way_of
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 PLAN = {"commands": [{"command": "sleep 100000"}]}
 CREATE, UPLOAD, START = "/v2/sandboxes", "/files", "/process.Process/Start"
@@ -66,19 +68,10 @@ CASES = [("plan", step) for step in SUBMIT] + [("conversation", step) for step i
 ADMISSIONS = {"plan": "/rpc/admit_run_v1", "conversation": "/rpc/create_session_v1"}
 
 
-@pytest.fixture(autouse=True)
-async def alone(stack: Stack) -> AsyncIterator[None]:
-    """What a test leaves behind is not the next one's."""
-    yield
-    for sandbox_id in await living(stack):
-        await AsyncSandbox.kill(sandbox_id, api_key=stack.keys.e2b_api_key, api_url=stack.e2b.url)
-    execute(stack, "delete from public.agent_sessions")
-
-
 @asynccontextmanager
 async def doomed(stack: Stack, owner: Person, logs: Path, faults: list[Fault]) -> AsyncIterator[httpx.AsyncClient]:
     """Endpoints that are killed by SIGKILL when the last of the faults strikes."""
-    part = Part("endpoints", "local.api:create_app", logs)
+    part = Endpoints(logs)
     faults = [*(replace(each) for each in faults[:-1]), replace(faults[-1], then=lambda: part.stop(signal.SIGKILL))]
     of_store = [fault for fault in faults if "/rpc/" in fault.path]
     of_e2b = [fault for fault in faults if fault not in of_store]

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from functions import run_checks
+from functions import prices, run_checks
 from functions.doctor import CHECKS
 from local.stack import Stack, free_port
 from tests.e2e.examining import examined, users, wrong
@@ -43,6 +43,20 @@ async def test_a_template_without_claude(stack: Stack) -> None:
     assert "lacks claude" in found["template"].words
     plans = await examined(stack, SANDBOX, e2b_template="base", anthropic_api_key=None)
     assert (wrong(plans), plans["model key"].verdict) == ({}, "not used")
+
+
+async def test_sandboxes_that_are_charged_as_others(stack: Stack) -> None:
+    """A template of another size costs more, or less, than is charged for it: the doctor says what to set."""
+    found = await examined(stack, SANDBOX, sandbox_vcpus="8")
+    assert wrong(found).keys() == {"prices"}
+    assert "SANDBOX_VCPUS=2 and SANDBOX_MEMORY_MIB=1024" in found["prices"].words
+
+
+async def test_prices_have_a_date(stack: Stack) -> None:
+    """An operator sees how old they are; old ones are no reason not to deploy."""
+    found = await examined(stack, SANDBOX)
+    assert found["prices"].verdict == "ok"
+    assert f"of {prices.read().as_of}, for 2 vCPUs and 1024 MiB" in found["prices"].words
 
 
 @asynccontextmanager

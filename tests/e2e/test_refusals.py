@@ -200,6 +200,8 @@ PATHS = [
     ("GET", "/v1/keys"),
     ("DELETE", f"/v1/keys/{NOTHING}"),
     ("GET", "/v1/limits"),
+    ("PUT", "/v1/limits"),
+    ("GET", "/v1/usage"),
 ]
 
 

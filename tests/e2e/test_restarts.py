@@ -1,6 +1,7 @@
 """Killed in the middle: the runner ten times, Postgres three times. Nothing is lost, nothing comes twice."""
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -8,6 +9,7 @@ from uuid import UUID
 import httpx
 from e2b import AsyncSandbox
 
+from functions.bundle import START
 from functions.job import folder
 from local.stack import Stack
 from sandbox_scripts.template import BAKED
@@ -28,7 +30,8 @@ for p in /proc/[0-9]*; do
 done
 true
 """
-START = "cd {folder} && setsid --fork python3 -I {baked}/runner-*.pyz {folder}/job.json >>runner.log 2>&1 </dev/null"
+RUNNER = f"python3 {shlex.join(START)} {BAKED}/runner-*.pyz"
+AGAIN = f"cd {{folder}} && setsid --fork {RUNNER} {{folder}}/job.json >>runner.log 2>&1 </dev/null"
 
 
 class Watched:
@@ -82,7 +85,7 @@ async def restart(sandbox: AsyncSandbox, run: Run) -> None:
     """SIGKILL for the runner, and the same job again, as a sweep would start it."""
     killed = await sandbox.commands.run(KILL)
     assert killed.stdout.strip() == "killed"
-    await sandbox.commands.run(START.format(baked=BAKED, folder=folder(str(run.id))))
+    await sandbox.commands.run(AGAIN.format(folder=folder(str(run.id))))
 
 
 async def test_a_runner_killed_ten_times(stack: Stack, client: Sandstream, service: httpx.AsyncClient) -> None:

@@ -21,6 +21,8 @@ RUNNERS = {"POST /v1/runs/{run_id}/ended"}
 HOOKS = {"POST /v1/hooks/e2b"}
 # They make something new and name nothing that there is.
 OF_NOBODY = {"POST /v1/agents", "POST /v1/environments", "POST /v1/keys"}
+# They take a role that no scope gives.
+OPERATORS = {"PUT /v1/limits"}
 MESSAGE = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}
 
 
@@ -59,6 +61,7 @@ def bodies(things: Json) -> dict[str, Json]:
         "POST /v1/sessions/{session_id}/events": {"events": [MESSAGE]},
         "POST /v1/agents/{agent_id}": {"name": "mine"},
         "POST /v1/environments/{environment_id}": {"name": "mine"},
+        "PUT /v1/limits": {"owner": things["owner"]},
     }
 
 
@@ -71,7 +74,7 @@ async def things(owner: Person) -> Json:
         environment = (await http.post("/v1/environments", json={"name": "a"})).json()
     return {
         "run_id": run["id"], "session_id": run["session_id"], "agent_id": agent["id"],
-        "environment_id": environment["id"], "key_id": (await owner.key("read"))["id"],
+        "environment_id": environment["id"], "key_id": (await owner.key("read"))["id"], "owner": str(owner.id),
     }  # fmt: skip
 
 
@@ -110,6 +113,9 @@ async def test_every_operation_refuses_nobody_a_wrong_scope_and_a_stranger(
                 continue
             body = sent.get(operation.name)
             answer = await operation.ask(http, things, body)
+            if operation.name in OPERATORS:
+                assert_refused(answer, 403, "not_an_operator")
+                continue
             assert answer.status_code == (404 if "{" in operation.path or body else 200), (operation, answer.text)
             assert not [id for id in things.values() if id in answer.text], operation
 

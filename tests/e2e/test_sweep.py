@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -36,6 +35,8 @@ from tests.e2e.sweeping import (
 from tests.e2e.test_restarts import assert_counted, counting
 from tests.e2e.test_runs import of_type
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 PROJECT = Path(__file__).parents[2]
 SLEEP = "sleep 100000"
 # Every claim is as old as one of a sweep that has been at work for long.
@@ -48,15 +49,6 @@ end;
 $$;
 create trigger lapse before insert or update on public.run_repairs for each row execute function public.lapse();
 """
-
-
-@pytest.fixture(autouse=True)
-async def alone(stack: Stack) -> AsyncIterator[None]:
-    """What a test leaves behind is not the next one's."""
-    yield
-    for sandbox_id in await living(stack):
-        await AsyncSandbox.kill(sandbox_id, api_key=stack.keys.e2b_api_key, api_url=stack.e2b.url)
-    execute(stack, "delete from public.agent_sessions")
 
 
 async def started(stack: Stack, client: Sandstream, service: httpx.AsyncClient) -> tuple[UUID, AsyncSandbox]:

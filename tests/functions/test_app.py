@@ -63,4 +63,6 @@ def test_these_are_the_endpoints(settings: Settings) -> None:
         "GET /v1/keys",
         "DELETE /v1/keys/{key_id}",
         "GET /v1/limits",
+        "PUT /v1/limits",
+        "GET /v1/usage",
     }

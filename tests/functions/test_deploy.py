@@ -135,9 +135,15 @@ def test_the_sources_are_the_three_houses_that_the_endpoints_use(world: ModalWor
     assert {name for name, path in here.items() if mounted[name] != path.read_bytes()} == set()
 
 
+def test_the_prices_are_where_the_endpoints_read_them(world: ModalWorld, web: Any) -> None:
+    """Modal takes modules only, unless it is told: without the list no first request would be answered."""
+    mounted = world.files(web)
+    assert mounted["/root/functions/prices.json"] == (ROOT / "functions/prices.json").read_bytes()
+
+
 def test_no_setting_travels_with_the_sources(world: ModalWorld, web: Any) -> None:
     """A `.env` beside the sources stays where it is: settings come by the secret alone."""
-    assert {Path(path).suffix for path in world.files(web)} <= {".py", ".txt", ".in", ".toml"}
+    assert {Path(path).suffix for path in world.files(web)} <= {".py", ".json", ".txt", ".in", ".toml"}
 
 
 def test_what_is_mounted_serves(world: ModalWorld, web: Any, settings: Settings, tmp_path: Path) -> None:

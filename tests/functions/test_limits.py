@@ -8,11 +8,14 @@ from typing import Any
 import httpx
 import pytest
 from postgrest.exceptions import APIError
+from pydantic import ValidationError
 
-from functions.errors import ApiError, InvalidRequest, RateLimited, StoreUnavailable, TooManySandboxes
-from functions.limits import Limits, as_limits
+from functions import prices
+from functions.errors import ApiError, BudgetExceeded, InvalidRequest, RateLimited, StoreUnavailable, TooManySandboxes
+from functions.limits import Limits, LimitsRequest, as_limits
+from functions.rest import as_refusal
 from functions.settings import Settings
-from functions.store import Store, as_refusal
+from functions.store import Store
 
 Answer = Callable[[httpx.Request], httpx.Response]
 Open = Callable[[Answer], Limits]
@@ -33,7 +36,7 @@ async def limits(settings: Settings) -> AsyncIterator[Open]:
 
 
 async def test_the_settings_are_told_once_by_the_service(limits: Open, settings: Settings) -> None:
-    """However many requests come at the same time: one call, with the secret key, which no user has."""
+    """However many requests come at the same time: one call each, with the secret key, which no user has."""
     asked: list[tuple[str, dict[str, Any], str]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -43,18 +46,20 @@ async def test_the_settings_are_told_once_by_the_service(limits: Open, settings:
 
     told = limits(answer)
     await asyncio.gather(*(told.tell() for _ in range(20)))
-    ((function, arguments, authorization),) = asked
-    assert function == "set_limits_v1"
-    assert arguments == {
-        "max_concurrent_sandboxes": 10, "max_sandbox_duration_ms": 3_600_000, "sandbox_margin_seconds": 60,
-        "requests_per_minute": 120,
-    }  # fmt: skip
-    assert authorization == f"Bearer {settings.supabase_secret_key.get_secret_value()}"
+    assert [(function, arguments) for function, arguments, _ in asked] == [
+        ("set_prices_v1", {"prices": prices.deployed(settings)}),
+        ("set_limits_v1", {
+            "max_concurrent_sandboxes": 10, "max_sandbox_duration_ms": 3_600_000, "sandbox_margin_seconds": 60,
+            "requests_per_minute": 120, "idle_sandbox_seconds": 300, "max_month_microusd": None,
+        }),
+    ]  # fmt: skip
+    assert {bearer for *_, bearer in asked} == {f"Bearer {settings.supabase_secret_key.get_secret_value()}"}
 
 
 async def test_what_could_not_be_told_is_told_again(limits: Open) -> None:
     """A request that comes while Supabase is away fails with it; the next one speaks."""
-    answers = [httpx.Response(503, json={"code": "PGRST001", "message": "away"}), httpx.Response(204)]
+    away = httpx.Response(503, json={"code": "PGRST001", "message": "away"})
+    answers = [httpx.Response(204), away, httpx.Response(204), httpx.Response(204)]
     told = limits(lambda _: answers.pop(0))
     with pytest.raises(StoreUnavailable):
         await told.tell()
@@ -90,6 +95,18 @@ def test_a_rate_is_429_with_the_time_to_come_again() -> None:
     }  # fmt: skip
 
 
+def test_a_spent_budget_is_402_with_what_is_left() -> None:
+    """The amounts are for programs, the sentence for people; the official SDK is told not to come again by itself."""
+    hint = json.dumps({"estimate_microusd": 382_100, "remainder_microusd": 1_000, "more": 1})
+    error = refusal(code="PT402", message="budget_exceeded", details="too dear", hint=hint)
+    assert isinstance(error, BudgetExceeded)
+    assert error.status == 402
+    assert error.body("req")["error"] == {
+        "type": "budget_exceeded", "message": "too dear", "estimate_microusd": 382_100, "remainder_microusd": 1_000,
+    }  # fmt: skip
+    assert error.headers == {"x-should-retry": "false"}
+
+
 def test_a_refused_field_is_named() -> None:
     """A hint of ours is the name of the field."""
     error = refusal(code="PT400", message="invalid_request_error", details="too long", hint="timeout")
@@ -108,7 +125,8 @@ def test_limits_on_the_wire() -> None:
     """The rates stand together; nothing that the database adds later goes out by itself."""
     row = {
         "max_concurrent_sandboxes": 10, "max_sandbox_duration_ms": 3_600_000, "max_run_seconds": 3540,
-        "submits_per_minute": 1, "messages_per_minute": 2, "others_per_minute": 3, "live_sandboxes": 4, "more": 5,
+        "submits_per_minute": 1, "messages_per_minute": 2, "others_per_minute": 3, "live_sandboxes": 4,
+        "max_month_microusd": 6, "more": 5,
     }  # fmt: skip
     assert as_limits(row).model_dump() == {
         "type": "limits",
@@ -117,4 +135,35 @@ def test_limits_on_the_wire() -> None:
         "max_sandbox_duration_ms": 3_600_000,
         "max_run_seconds": 3540,
         "requests_per_minute": {"submit": 1, "message": 2, "other": 3},
+        "max_month_microusd": 6,
     }
+
+
+def test_an_operator_says_all_exceptions_at_once() -> None:
+    """What is left out or null goes to the database as null: as the deployment."""
+    id = "8a3c1c1e-0000-4000-8000-000000000001"
+    body = {"owner": id, "max_month_microusd": 0, "requests_per_minute": {"message": 7, "other": None}}
+    assert LimitsRequest.model_validate(body).arguments() == {
+        "owner": id, "max_concurrent_sandboxes": None, "max_sandbox_duration_ms": None, "max_month_microusd": 0,
+        "submits_per_minute": None, "messages_per_minute": 7, "others_per_minute": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"owner": "nobody"},
+        {"max_month_microusd": -1},
+        {"max_month_microusd": "5"},
+        {"max_sandbox_duration_ms": 1},
+        {"requests_per_minute": 5},
+        {"requests_per_minute": {"submit": 0}},
+        {"max_month": 1},
+    ],
+)
+def test_exceptions_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    """Before the database is asked, and with the field's name."""
+    body = {"owner": "8a3c1c1e-0000-4000-8000-000000000001", **wrong}
+    with pytest.raises(ValidationError) as refused:
+        LimitsRequest.model_validate(body)
+    assert refused.value.errors()[0]["loc"][0] in wrong

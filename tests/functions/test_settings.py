@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from functions.settings import MissingSetting, Settings, netloc
+from sandbox_scripts.template import CPUS, MEMORY_MB
 
 ROOT = Path(__file__).parents[2]
 NEEDED = {
@@ -52,6 +53,12 @@ def test_a_missing_setting_is_named(name: str, environment: pytest.MonkeyPatch) 
         ("SANDBOX_MARGIN_SECONDS", "1"),
         ("LOG_LEVEL", "LOUD"),
         ("TURN_SECONDS", "0"),
+        ("MAX_MONTHLY_COST_PER_USER", "-1"),
+        ("MAX_MONTHLY_COST_PER_USER", "0.0000001"),
+        ("MAX_MONTHLY_COST_PER_USER", "NaN"),
+        ("TURN_ESTIMATE_USD", "a quarter"),
+        ("DEFAULT_TIMEOUT_MS", "999"),
+        ("SANDBOX_VCPUS", "0"),
     ],
 )
 def test_a_wrong_setting_is_named(name: str, value: str, environment: pytest.MonkeyPatch) -> None:
@@ -98,6 +105,35 @@ def test_a_turn_has_time_for_its_questions_within_the_plan(environment: pytest.M
     environment.setenv("MAX_SANDBOX_DURATION", "3600000")
     settings = Settings.read()
     assert settings.conversation_limit_seconds == settings.max_limit_seconds == 3540
+
+
+@pytest.mark.parametrize(
+    ("dollars", "millionths"), [("25", 25_000_000), ("12.50", 12_500_000), ("0.000001", 1), ("0", 0), ("", None)]
+)
+def test_a_months_limit_is_exact(dollars: str, millionths: int | None, environment: pytest.MonkeyPatch) -> None:
+    """Dollars in decimal, never through a float; nothing said is no limit, and 0 is nothing to spend."""
+    environment.setenv("MAX_MONTHLY_COST_PER_USER", dollars)
+    assert Settings.read().max_month_microusd == millionths
+
+
+def test_a_turn_reserves_a_quarter_unless_told_otherwise(environment: pytest.MonkeyPatch) -> None:
+    """What is promised to a turn before its cost is known."""
+    assert Settings.read().turn_estimate_microusd == 250_000
+    environment.setenv("TURN_ESTIMATE_USD", "1.1")
+    assert Settings.read().turn_estimate_microusd == 1_100_000
+
+
+def test_sandboxes_are_charged_at_the_size_of_our_template(environment: pytest.MonkeyPatch) -> None:
+    """What is built here is what is charged, until somebody names another size."""
+    settings = Settings.read()
+    assert (settings.sandbox_vcpus, settings.sandbox_memory_mib) == (CPUS, MEMORY_MB)
+
+
+@pytest.mark.parametrize(("milliseconds", "seconds"), [("", 3540), ("600000", 600), ("1999", 1), ("7200000", 3540)])
+def test_a_run_that_names_no_length_has_one(milliseconds: str, seconds: int, environment: pytest.MonkeyPatch) -> None:
+    """The default, and never more than a run may last; without one, that."""
+    environment.setenv("DEFAULT_TIMEOUT_MS", milliseconds)
+    assert Settings.read().default_limit_seconds == seconds
 
 
 def test_there_may_be_no_model_key(environment: pytest.MonkeyPatch) -> None:

@@ -28,11 +28,12 @@ RUNNER_PYTHON = os.environ.get("RUNNER_PYTHON", sys.executable)
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     """The condition's first true value. Raise TimeoutError when it does not come."""
-    give_up = time.monotonic() + seconds
+    give_up, pause = time.monotonic() + seconds, 0.005
     while not (value := condition()):
         if time.monotonic() > give_up:
             raise TimeoutError("the condition never held")
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.05)
     return value
 
 

@@ -39,6 +39,15 @@ def test_what_is_there_already_is_kept() -> None:
     assert python(code) == "True"
 
 
+def test_it_is_found_without_site_packages() -> None:
+    """The runner starts without them, for its first event's sake; they are added once, when the SDK is looked for."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = sys.path[:]; "
+    code += "from sandbox_scripts.drivers.claude import sdk; found = [sdk.find().name, sdk.find().name]; "
+    code += "added = [path for path in sys.path if path not in before]; print(*found, len(added) == len({*added}) > 0)"
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "claude_agent_sdk claude_agent_sdk True\n"
+
+
 def test_an_sdk_that_needs_it_gets_it(tmp_path: Path) -> None:
     """One that does more with it while it is imported is imported in full, once more from its start."""
     package = tmp_path / "claude_agent_sdk"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,22 @@ from pathlib import Path
 import pytest
 
 from sandbox_scripts.wire import Wire, WireError
+from tests.runner.conftest import ROOT
 
+# Prints which name is looked up, and what the caller hears of it. The resolver is not asked.
+LOOKS_UP = """
+import sys
+from sandbox_scripts.wire import Wire, WireError
+def stop(event, arguments):
+    if event == "socket.getaddrinfo":
+        print(arguments[0])
+        raise OSError("nobody looks it up")
+sys.addaudithook(stop)
+try:
+    Wire(f"http://{sys.argv[1]}", {}).post("/", b"", 5)
+except WireError as error:
+    print(f"WireError: {str(error).partition(': ')[2]}")
+"""
 Script = Callable[[socket.socket, int], None]
 
 
@@ -186,6 +202,15 @@ def test_nobody_listening_is_a_wire_error(connect: Open) -> None:
     for url in (f"http://127.0.0.1:{port}", "http://host.invalid"):
         with pytest.raises(WireError):
             connect(url).post("/x", b"", 5)
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [("log.invalid", b"log.invalid"), ("b\u00fccher.invalid", b"xn--bcher-kva.invalid")]
+)
+def test_names_are_looked_up_as_the_resolver_takes_them(host: str, name: bytes) -> None:
+    """ASCII as it stands, anything else by IDNA; a name that is not found is a wire error."""
+    ran = subprocess.run([sys.executable, "-c", LOOKS_UP, host], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{name!r}\nWireError: nobody looks it up\n"
 
 
 def test_https_checks_the_certificate(connect: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

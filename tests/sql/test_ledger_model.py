@@ -14,7 +14,7 @@ from tests.sql.money import CHEAP, DEAR, cost_of, month, priced, record, run_on,
 from tests.sql.people import SERVICE, Connection, Person, scalar, sign_up
 from tests.sql.runs import Run, lose, new_run
 
-HISTORIES, STEPS = 1000, 8
+HISTORIES, STEPS = 1000, 6
 PRICE_OF = {"cheap": CHEAP, "dear": DEAR, "unheard-of": DEAR}
 TOKENS = st.integers(0, 5000)
 

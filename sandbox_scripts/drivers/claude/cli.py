@@ -6,12 +6,12 @@ the model's address and key are the job's.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
 import shutil
 
+from . import sdk
 from .stdin import FEED
 
 TYPE_CHECKING = False
@@ -52,7 +52,7 @@ def find() -> str | None:
     found = shutil.which("claude")
     if found:
         return found
-    spec = importlib.util.find_spec("claude_agent_sdk")
+    spec = sdk.find()
     bundled = os.path.join(os.path.dirname(spec.origin), "_bundled", "claude") if spec and spec.origin else ""
     return bundled if os.path.exists(bundled) else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 
@@ -82,7 +81,7 @@ class Desk:
     def work(self) -> Ending:
         """Start the CLI as often as there is something to say to it."""
         program = cli.find()
-        if program is None or importlib.util.find_spec("claude_agent_sdk") is None:
+        if program is None or sdk.find() is None:
             return self._lacking()
         while True:
             events = self._take()
