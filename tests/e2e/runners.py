@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from functions.api import create_api
-from functions.bundle import ENTRY, Bundle, build
+from functions.bundle import Bundle, build
 from functions.launch import Launcher
 from functions.recovery import Recovery
 from functions.sandboxes import Sandboxes
@@ -94,12 +94,22 @@ async def post(here: httpx.ASGITransport, owner: Person, path: str, body: Json) 
 
 def with_clock_off(bundle: Bundle, seconds: int) -> Bundle:
     """The runner, in whose process the wall clock is off by so much."""
-    buffer = io.BytesIO()
+    return preceded(bundle, SHIFT.format(seconds=seconds), f"runner-off-by-{seconds}.pyz")
+
+
+def as_it_was_started(bundle: Bundle) -> Bundle:
+    """An earlier release's runner, which was started with site-packages; today's start leaves them out at first."""
+    return preceded(bundle, "import site\nsite.main()\n", bundle.name)
+
+
+def preceded(bundle: Bundle, prelude: str, name: str) -> Bundle:
+    """The runner, before whose first import something happens."""
+    package, buffer = "sandbox_scripts/__init__.py", io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(bundle.content)) as old, zipfile.ZipFile(buffer, "w") as new:
-        for name in old.namelist():
-            entry = SHIFT.format(seconds=seconds) + ENTRY
-            new.writestr(name, entry if name == "__main__.py" else old.read(name))
-    return Bundle(buffer.getvalue(), f"runner-off-by-{seconds}.pyz")
+        for member in old.namelist():
+            if member != f"{package}c":
+                new.writestr(member, (prelude.encode() if member == package else b"") + old.read(member))
+    return Bundle(buffer.getvalue(), name)
 
 
 async def rows(service: httpx.AsyncClient, table: str, **equal: str) -> list[Json]:

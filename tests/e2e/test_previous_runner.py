@@ -11,7 +11,7 @@ from local.stack import Stack
 from sandstream.client import Sandstream
 from tests.conftest import Person
 from tests.e2e.conversing import bash, converse, log, official, results, said, script, stop_reason, texts, turn
-from tests.e2e.runners import begin_at, endpoints_with, rows, submit
+from tests.e2e.runners import as_it_was_started, begin_at, endpoints_with, rows, submit
 from tests.e2e.sandboxes import until
 from tests.e2e.test_runs import assert_whole, closing, of_type, text_of
 
@@ -21,7 +21,7 @@ PLANS_ONLY, BEFORE_THE_LEDGER = "runner-81967d47a23fce5c.pyz", "runner-052eb1825
 
 def runner(name: str) -> Bundle:
     """As it was released."""
-    return Bundle((PREVIOUS / name).read_bytes(), name)
+    return as_it_was_started(Bundle((PREVIOUS / name).read_bytes(), name))
 
 
 @pytest.mark.parametrize("name", [PLANS_ONLY, BEFORE_THE_LEDGER])

@@ -127,6 +127,29 @@ def test_a_message_with_a_raised_budget_goes_on(talk: Talk) -> None:
     assert_spent(talk, SESSION, RAISED)
 
 
+def test_what_was_left_unsaid_is_said_when_the_budget_is_raised_meanwhile(talk: Talk) -> None:
+    """The run has told it and was about to end: with the next message it goes on, and says both."""
+
+    def spent_meanwhile() -> None:
+        talk.log.before["finish_run_v1"] = raised_meanwhile
+        talk.log.message("two")
+        spend(talk)
+
+    def raised_meanwhile() -> None:
+        talk.log.message("three")
+        raise_budget(talk)
+
+    talk.prepare()
+    talk.log.message("one")
+    talk.log.before["finish_run_v1"] = spent_meanwhile
+    assert talk.finish(talk.start()) == 0
+    assert talk.texts() == ["you said one", "you said two", "you said three"]
+    assert not (talk.directory / "children/claude-3").exists()
+    assert (talk.status(), talk.result()["stop_reason"]) == ("succeeded", {"type": "end_turn"})
+    assert told(talk) == [SESSION]
+    assert_whole(talk)
+
+
 def raise_budget(talk: Talk) -> None:
     """The next answers speak of no spent budget."""
     talk.log.budget_reached = None
