@@ -233,7 +233,7 @@ begin
   update public.sandbox_executions x set commands = x.commands + ran.commands
     from (
       select r.sandbox_id, count(*) as commands from added a join public.agent_runs r on r.id = a.run_id
-      where a.n is not null and (a.type = 'command.started' or a.type = 'agent.tool_use' and a.data ->> 'name' = 'Bash')
+      where a.n is not null and (a.type = 'command.started' or a.type = 'agent.tool_use' and a.data ->> 'name' = 'bash')
       group by r.sandbox_id
     ) ran
     where x.sandbox_id = ran.sandbox_id;

@@ -31,9 +31,9 @@ from tests.e2e.conversing import (
     turn,
     types,
 )
+from tests.e2e.operating import allow
 from tests.e2e.sandboxes import is_gone, sandbox_of_session, until
 from tests.e2e.test_conversations import asking_agent
-from tests.e2e.test_limits import allow
 from tests.e2e.test_restarts import KILL
 
 CROWD = 12
@@ -153,10 +153,10 @@ async def next_event(http: httpx.AsyncClient, session_id: str, last_id: str) -> 
 
 
 async def test_twelve_sessions_at_once_all_come_to_their_end(
-    stack: Stack, owner: Person, service: httpx.AsyncClient, official_client: AsyncAnthropic
+    stack: Stack, owner: Person, official_client: AsyncAnthropic
 ) -> None:
     """Each of twelve CLIs runs its own tool, ends, and says so: none is lost, none mixed up."""
-    await allow(service, owner, max_concurrent_sandboxes=CROWD)
+    await allow(owner, max_concurrent_sandboxes=CROWD)
 
     async def one(number: int) -> None:
         word = script(stack, bash(f"echo mine-{number}"), said(f"I am {number}."))

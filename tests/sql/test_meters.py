@@ -144,10 +144,10 @@ def test_commands_are_counted(rest: Connection, admin: Connection) -> None:
     turn = new_turn(rest, admin)
     sandbox = record(rest, turn)
     kinds = [
-        ("agent.tool_use", "Bash"),
-        ("agent.tool_use", "Read"),
+        ("agent.tool_use", "bash"),
+        ("agent.tool_use", "read"),
         ("command.started", None),
-        ("agent.tool_use", "Bash"),
+        ("agent.tool_use", "bash"),
     ]
     batch = [
         {"n": n, "type": kind, "data": {"name": name}, "at": "2026-11-21T08:00:00Z"}
