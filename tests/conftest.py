@@ -11,12 +11,19 @@ from uuid import UUID
 import certifi
 import httpx
 import pytest
+from hypothesis import settings
 
 from local.stack import Stack, running
 from sandstream.client import Sandstream
 
 WEBHOOK_SECRET = "webhook-canary-not-a-real-secret"
 CANARY_MODEL_KEY = "sk-ant-canary-not-a-real-key-0123456789"
+
+
+def pytest_configure() -> None:
+    """No example is too slow: on a loaded machine that would be an assertion of a time."""
+    settings.register_profile("sandstream", deadline=None)
+    settings.load_profile("sandstream")
 
 
 @dataclass(frozen=True)
