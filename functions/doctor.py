@@ -116,4 +116,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    # Not by the interpreter's own end: the threads of E2B's HTTP client may abort the process in it (pyqwest issue 164).
+    os._exit(code)
