@@ -118,5 +118,5 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stdout.flush()
-    # Not by the interpreter's own end: the threads of E2B's HTTP client may abort the process in it (pyqwest issue 164).
+    # Not by the interpreter's own end: in it, the threads of E2B's HTTP client may abort us (curioswitch/pyqwest 164).
     os._exit(code)
