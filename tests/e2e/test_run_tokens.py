@@ -60,8 +60,8 @@ async def test_a_good_token_appends_and_finishes(runner: Runner) -> None:
     """The three functions, and their answers."""
     token = runner.token()
     appended = await runner.append(token)
-    taken = {"status": "running", "last_n": 1, "last_seq": 2, "cancel_requested": False, "input_seq": 0}
-    assert appended.json() == taken
+    standing = {"status": "running", "last_n": 1, "last_seq": 2, "input_seq": 0}
+    assert appended.json() == {**standing, "cancel_requested": False, "budget_reached": None}
     assert (await runner.call("heartbeat_v1", token)).json() == appended.json()
     missing = await runner.call("finish_run_v1", token, status="succeeded", last_n=2)
     assert (missing.status_code, missing.json()["message"]) == (409, "events_missing")
