@@ -269,7 +269,8 @@ def told(data: Row) -> Row:
     """An error in the SDK's words. What it does not know keeps its own word as `code`."""
     error = data.get("error")
     error = error if isinstance(error, dict) else {}
-    known = (
-        error if error.get("type") in KNOWN_ERRORS else {**error, "type": "unknown_error", "code": error.get("type")}
-    )
+    word = error.get("type")
+    # A sandbox may write anything for a word, also what has no hash.
+    is_known = isinstance(word, str) and word in KNOWN_ERRORS
+    known = error if is_known else {**error, "type": "unknown_error", "code": word}
     return {**data, "error": {"message": "", "retry_status": {"type": "exhausted"}, **known}}

@@ -114,12 +114,13 @@ begin
 end;
 $$;
 
--- Millionths of a dollar, at most a million dollars, so that no event can make a sum too large for its column. Tokens
--- written to the cache for an hour are dearer; what is not told apart is for five minutes.
+-- Millionths of a dollar. Tokens written to the cache for an hour are dearer; what is not told apart is for five minutes.
+-- At most a hundred dollars, whatever the event says: it comes from the sandbox, no request to a model costs as much, and
+-- no sum of such can become too large for its column.
 create function private.tokens_microusd(usage jsonb, price jsonb) returns bigint
   language sql immutable parallel safe
   return (
-    select least(1e12, ceil((
+    select least(1e8, ceil((
         private.as_count(usage -> 'input_tokens')::numeric * private.as_count(price -> 'input')
         + private.as_count(usage -> 'output_tokens')::numeric * private.as_count(price -> 'output')
         + private.as_count(usage -> 'cache_read_input_tokens')::numeric * private.as_count(price -> 'cache_read')

@@ -10,8 +10,9 @@ create table public.ledger (
   entry text not null check (entry in ('reserve', 'spend', 'settle')),
   kind text check (kind in ('sandbox', 'model', 'embedding')),
   model text check (octet_length(model) <= 1024),
-  -- The request to the model: charged again, only what it costs more is added.
+  -- The request to the model, and what it has cost with this row: told again, only what it costs more is added.
   request_id text check (octet_length(request_id) <= 1024),
+  request_microusd bigint check (request_microusd >= 0),
   -- Tokens by their kind, or {"milliseconds"}.
   quantity jsonb not null default '{}' check (jsonb_typeof(quantity) = 'object' and octet_length(quantity::text) <= 1024),
   -- The price list's date, the name in it that was charged, and whether that is the model's own.
@@ -25,7 +26,7 @@ create table public.ledger (
 );
 
 create index ledger_of_owner on public.ledger (owner, created_at);
-create index ledger_of_request on public.ledger (session_id, request_id) where request_id is not null;
+create index ledger_of_request on public.ledger (session_id, request_id, id desc) where request_id is not null;
 create unique index ledger_reserves_once on public.ledger (run_id) where entry = 'reserve';
 create unique index ledger_settles_once on public.ledger (run_id) where entry = 'settle';
 
@@ -96,12 +97,23 @@ create function private.spent_this_month(of_owner uuid) returns bigint
     (select m.spent_microusd from private.month_costs m where m.owner = of_owner and m.month = private.this_month()), 0
   );
 
--- What live runs have been promised and not spent yet.
+-- What a working sandbox has cost since it was metered.
+create function private.accrued_microusd(of_sandbox text) returns bigint
+  language sql stable set search_path = ''
+  return coalesce((
+    select private.sandbox_microusd((greatest(0, extract(epoch from clock_timestamp() - x.metered_at)) * 1000)::bigint)
+    from public.sandbox_executions x where x.sandbox_id = of_sandbox and x.metered_at is not null
+  ), 0);
+
+-- What live runs have been promised and not spent yet; or what their sandboxes have cost since, where that is more.
 create function private.reserved_now(of_owner uuid) returns bigint
   language sql stable set search_path = ''
   return (
-    select coalesce(sum(greatest(0, c.reserved_microusd - c.spent_microusd)), 0)::bigint
-    from private.run_costs c where c.owner = of_owner and c.settled_at is null
+    select coalesce(sum(greatest(
+        private.accrued_microusd(r.sandbox_id), c.reserved_microusd - c.spent_microusd
+      )), 0)::bigint
+    from private.run_costs c join public.agent_runs r on r.id = c.run_id
+    where c.owner = of_owner and c.settled_at is null
   );
 
 -- What is left of the owner's month; null when nothing limits it.
@@ -169,9 +181,11 @@ create function private.spend(spent public.ledger) returns void
 as $$
 begin
   insert into public.ledger (
-    owner, session_id, run_id, entry, kind, model, request_id, quantity, prices_as_of, price, is_known, amount_microusd
+    owner, session_id, run_id, entry, kind, model, request_id, request_microusd, quantity, prices_as_of, price, is_known,
+    amount_microusd
   ) values (
-    spent.owner, spent.session_id, spent.run_id, 'spend', spent.kind, spent.model, spent.request_id, spent.quantity,
+    spent.owner, spent.session_id, spent.run_id, 'spend', spent.kind, spent.model, spent.request_id,
+    spent.request_microusd, spent.quantity,
     (select p.list ->> 'as_of' from private.price_list p), spent.price, spent.is_known, spent.amount_microusd
   );
   insert into private.month_costs as m (owner, month, spent_microusd)
@@ -190,10 +204,11 @@ declare
   usage jsonb := coalesce(span -> 'model_usage', '{}');
   request text := left(span ->> 'model_request_start_id', 200);
   cost record;
-  before bigint := (
-    select coalesce(sum(l.amount_microusd), 0) from public.ledger l
+  before bigint := coalesce((
+    select l.request_microusd from public.ledger l
     where l.session_id = run.session_id and l.request_id = request
-  );
+    order by l.id desc limit 1
+  ), 0);
   spent public.ledger;
 begin
   select * into cost from private.model_price(left(span ->> 'model', 200), usage);
@@ -207,6 +222,7 @@ begin
   spent.kind := 'model';
   spent.model := left(span ->> 'model', 200);
   spent.request_id := request;
+  spent.request_microusd := before + spent.amount_microusd;
   spent.quantity := private.add_usage(
     '{}', private.as_count(usage -> 'input_tokens'), private.as_count(usage -> 'output_tokens'),
     private.as_count(usage -> 'cache_creation_input_tokens'), private.as_count(usage -> 'cache_read_input_tokens')
@@ -226,7 +242,9 @@ declare
 begin
   for told in
     select r as run, a.data from added a join public.agent_runs r on r.id = a.run_id
-    where a.n is not null and a.type = 'span.model_request_end' order by a.session_id, a.seq
+    -- A plan has no model: what its commands say of one is not true.
+    where a.n is not null and a.type = 'span.model_request_end' and r.kind <> 'commands'
+    order by a.session_id, a.seq
   loop
     perform private.charge_request(told.run, told.data);
   end loop;

@@ -68,14 +68,6 @@ begin
 end;
 $$;
 
--- What a working sandbox has cost since it was metered.
-create function private.accrued_microusd(of_sandbox text) returns bigint
-  language sql stable set search_path = ''
-  return coalesce((
-    select private.sandbox_microusd((greatest(0, extract(epoch from clock_timestamp() - x.metered_at)) * 1000)::bigint)
-    from public.sandbox_executions x where x.sandbox_id = of_sandbox and x.metered_at is not null
-  ), 0);
-
 -- Gives back what the run was promised and did not use. The caller holds the session's lock. Again it changes nothing.
 create function private.settle(run public.agent_runs) returns boolean
   language plpgsql set search_path = ''
@@ -126,8 +118,7 @@ begin
   if monthly is null or cost.spent_microusd + accrued < cost.reserved_microusd then
     return null;
   end if;
-  used := private.spent_this_month(run.owner) + accrued
-    + private.reserved_now(run.owner) - greatest(0, cost.reserved_microusd - cost.spent_microusd);
+  used := private.spent_this_month(run.owner) + private.reserved_now(run.owner);
   return case when used >= monthly then private.reached('month', used, monthly) end;
 end;
 $$;
@@ -232,14 +223,23 @@ $$;
 create trigger charge_deleted before delete on public.sandbox_executions
   for each row execute function private.charge_deleted();
 
--- What a crash left: reservations of runs that have ended, and meters of sandboxes that are paused by now. Answers
--- {"reservations", "sandboxes"}: how many of each. Two at once share the work.
+-- A sandbox that must be paused by now, and that nothing works in.
+create function private.is_idle_sandbox(execution public.sandbox_executions) returns boolean
+  language sql stable set search_path = ''
+  return coalesce(private.idle_end(execution.metered_at) < now(), false) and not exists (
+    select from public.agent_runs r
+    where r.session_id = execution.session_id and r.sandbox_id = execution.sandbox_id and private.is_live(r.status)
+  );
+
+-- What a crash left: reservations of runs that have ended, and meters of sandboxes that are paused by now; a hundred of each.
+-- Answers {"reservations", "sandboxes"}: how many there were. Two at once share the work, owner by owner, so that neither
+-- waits for a month that the other holds.
 create function public.settle_v1() returns jsonb
   language plpgsql security definer set search_path = ''
 as $$
 declare
   run public.agent_runs;
-  sandbox text;
+  due public.sandbox_executions;
   reservations integer := 0;
   sandboxes integer := 0;
 begin
@@ -247,18 +247,22 @@ begin
     select r.* from private.run_costs c join public.agent_runs r on r.id = c.run_id
       join public.agent_sessions s on s.id = r.session_id
       where c.settled_at is null and not private.is_live(r.status)
-      order by s.id for no key update of s skip locked
+      order by s.owner, s.id limit 100 for no key update of s skip locked
   loop
     reservations := reservations + private.settle(run)::integer;
   end loop;
-  for sandbox in
-    select x.sandbox_id from public.sandbox_executions x join public.agent_sessions s on s.id = x.session_id
-      where private.idle_end(x.metered_at) < now()
-        and not exists (select from public.agent_runs r where r.sandbox_id = x.sandbox_id and private.is_live(r.status))
-      order by s.id for no key update of s skip locked
+  for due in
+    select x.* from public.sandbox_executions x join public.agent_sessions s on s.id = x.session_id
+      where private.is_idle_sandbox(x)
+      order by s.owner, s.id limit 100 for no key update of s skip locked
   loop
-    perform private.meter(sandbox, now(), false);
-    sandboxes := sandboxes + 1;
+    -- Looked at again under the lock: a message may have woken it since.
+    if exists (
+      select from public.sandbox_executions x where x.sandbox_id = due.sandbox_id and private.is_idle_sandbox(x)
+    ) then
+      perform private.meter(due.sandbox_id, now(), false);
+      sandboxes := sandboxes + 1;
+    end if;
   end loop;
   return jsonb_build_object('reservations', reservations, 'sandboxes', sandboxes);
 end;

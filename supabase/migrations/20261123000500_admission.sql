@@ -31,8 +31,10 @@ declare
 begin
   if run.id is not null or session.status = 'terminated' or session.message_seq <= session.taken_seq then
     return null;
-  elsif not private.has_room(session.owner)
-    or not private.has_money(session, private.run_seconds(session.owner, admit_waiting.limit_seconds, true)) then
+  elsif not private.has_room(session.owner) then
+    return null;
+  -- A statement of its own, as has_room needs one: it sees what was committed while the lock was waited for.
+  elsif not private.has_money(session, private.run_seconds(session.owner, admit_waiting.limit_seconds, true)) then
     return null;
   end if;
   run := private.admit_turn(session, admit_waiting.limit_seconds);

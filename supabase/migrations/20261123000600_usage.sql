@@ -3,26 +3,28 @@
 create function private.usage_by_day(of_owner uuid, first_day date, last_day date) returns jsonb
   language sql stable set search_path = ''
   return (
-    with spends as (
+    with spends as materialized (
       select l.id, (l.created_at at time zone 'utc')::date as day, l.kind, l.model, l.amount_microusd, l.quantity
       from public.ledger l
       where l.owner = of_owner and l.entry = 'spend'
         and l.created_at >= first_day::timestamp at time zone 'utc'
         and l.created_at < (last_day + 1)::timestamp at time zone 'utc'
-    ), amounts as (
+    ), amounts as materialized (
       select s.day, s.kind, s.model, sum(s.amount_microusd)::bigint as amount from spends s group by s.day, s.kind, s.model
-    ), counts as (
-      select s.day, s.kind, s.model, q.key, sum(q.value::bigint)::bigint as count
-      from spends s, jsonb_each_text(s.quantity) q group by s.day, s.kind, s.model, q.key
+    ), counts as materialized (
+      select c.day, c.kind, c.model, jsonb_object_agg(c.key, c.count) as quantity
+      from (
+        select s.day, s.kind, s.model, q.key, sum(q.value::bigint)::bigint as count
+        from spends s, jsonb_each_text(s.quantity) q group by s.day, s.kind, s.model, q.key
+      ) c
+      group by c.day, c.kind, c.model
     )
     select coalesce(jsonb_agg(jsonb_build_object(
         'day', a.day, 'kind', a.kind, 'model', a.model, 'amount_microusd', a.amount,
-        'quantity', (
-          select coalesce(jsonb_object_agg(c.key, c.count), '{}') from counts c
-          where c.day = a.day and c.kind = a.kind and c.model is not distinct from a.model
-        )
+        'quantity', coalesce(c.quantity, '{}')
       ) order by a.day, a.kind, a.model), '[]')
-    from amounts a
+    -- Equal to nothing, a null would keep the join from being a hash of the two.
+    from amounts a left join counts c on c.day = a.day and c.kind = a.kind and coalesce(c.model, '') = coalesce(a.model, '')
   );
 
 create function private.month_of(of_owner uuid) returns jsonb

@@ -103,6 +103,31 @@ def test_of_one_message_the_last_usage_counts(rest: Connection, admin: Connectio
     assert [row["amount_microusd"] for row in spends(admin, turn)] == [1000, 2000, 10]
 
 
+def test_a_plans_commands_cannot_charge_its_owner(rest: Connection, admin: Connection, run: Run) -> None:
+    """They can write into their run's log; a plan uses no model, whatever stands there."""
+    use(rest, run, 1, output_tokens=10**12)
+    assert spends(admin, run) == []
+
+
+def test_a_request_told_very_often_is_charged_as_fast(rest: Connection, admin: Connection) -> None:
+    """Each time by its last row, and not by the sum of all that came before."""
+    turn = new_turn(rest, admin)
+    spans = [
+        {"n": n, "type": "span.model_request_end", "at": None,
+         "data": {"model_request_start_id": "a", "model": "cheap", "model_usage": {"input_tokens": n}}}
+        for n in range(1, 301)
+    ]  # fmt: skip
+    turn.runner.call(rest, "append_events_v1", events=spans)
+    assert [row["amount_microusd"] for row in spends(admin, turn)] == [1] * 300
+    query = (
+        "explain select request_microusd from public.ledger where session_id = %s and request_id = 'a' order by id desc"
+    )
+    admin.execute("set enable_seqscan = off")
+    plan = "\n".join(row[0] for row in admin.execute(f"{query} limit 1", (turn.session_id,)))
+    assert "ledger_of_request" in plan
+    assert "Sort" not in plan
+
+
 def test_an_unknown_model_says_so(rest: Connection, admin: Connection) -> None:
     """It is charged as the dearest, and the row names that one."""
     turn = new_turn(rest, admin)

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from tests.sql.conversations import message, new_turn, send, turn_of
 from tests.sql.limits import allow
-from tests.sql.money import CHEAP, DEAR, cost_of, month, priced, record, run_on, sandbox_microusd, tokens_microusd, use
+from tests.sql.money import CHEAP, DEAR, cost_of, priced, record, run_on, sandbox_microusd, tokens_microusd, use
 from tests.sql.people import SERVICE, Connection, Person, scalar, sign_up
 from tests.sql.runs import Run, lose, new_run
 
@@ -25,24 +25,24 @@ class Money(RuleBasedStateMachine):
     def __init__(self, rest: Connection, admin: Connection, owner: Person) -> None:
         super().__init__()
         self.rest, self.admin, self.owner = rest, admin, owner
-        self.spent_before = int(month(rest, owner)["spent_microusd"])
+        self.spent_before = self._spent_this_month()
         self.runs: list[Run] = []
         self.live: Run | None = None
         self.sandbox: str | None = None
         self.sandboxes: set[str] = set()
-        self.n = 0
+        self.n, self.is_plan = 0, False
         # By session and request: the most that any of its usages costs.
         self.requests: dict[tuple[str, str], int] = {}
 
-    def _begin(self, run: Run) -> None:
+    def _begin(self, run: Run, *, is_plan: bool = False) -> None:
         self.runs.append(run)
-        self.live, self.n = run, 0
+        self.live, self.n, self.is_plan = run, 0, is_plan
 
     @precondition(lambda self: self.live is None)
     @rule(budget=st.sampled_from([None, None, 1, 10**6]))
     def plan(self, budget: int | None) -> None:
         """A plan of commands in a session of its own."""
-        self._begin(new_run(self.rest, self.admin, self.owner, budget_microusd=budget))
+        self._begin(new_run(self.rest, self.admin, self.owner, budget_microusd=budget), is_plan=True)
         self.sandbox = None
 
     @precondition(lambda self: self.live is None)
@@ -78,12 +78,14 @@ class Money(RuleBasedStateMachine):
         times=st.sampled_from([1, 1, 2]),
     )  # fmt: skip
     def ask_the_model(self, id: str, model: str, input: int, output: int, read: int, times: int) -> None:
-        """One request, told once or in a batch that comes twice; of the same message the last, dearer usage counts."""
+        """One request, told once or in a batch that comes twice; of the same message the dearest usage counts."""
         assert self.live is not None
         self.n += 1
         usage = {"input_tokens": input, "output_tokens": output, "cache_read_input_tokens": read}
         for _ in range(times):
             use(self.rest, self.live, self.n, id, model, **usage)
+        if self.is_plan:
+            return  # it has no model, whatever it says
         key = (str(self.live.session_id), id)
         self.requests[key] = max(self.requests.get(key, 0), tokens_microusd(PRICE_OF[model], usage))
 
@@ -122,7 +124,7 @@ class Money(RuleBasedStateMachine):
         model, sandbox = (self._spent(ids, kind) for kind in ("model", "sandbox"))
         assert model == sum(self.requests.values())
         assert sandbox == self._metered(ids)
-        assert month(self.rest, self.owner)["spent_microusd"] - self.spent_before == model + sandbox
+        assert self._spent_this_month() - self.spent_before == model + sandbox
         assert sum(cost_of(self.admin, session) for session in {run.session_id for run in self.runs}) == model + sandbox
         query = "select coalesce(sum(spent_microusd), 0) from private.run_costs where run_id = any(%s)"
         assert scalar(self.admin, query, (ids,)) == model + sandbox
@@ -140,6 +142,9 @@ class Money(RuleBasedStateMachine):
     def _spent(self, ids: list[object], kind: str) -> int:
         query = "select coalesce(sum(amount_microusd), 0) from public.ledger where run_id = any(%s) and kind = %s"
         return int(scalar(self.admin, query, (ids, kind)))
+
+    def _spent_this_month(self) -> int:
+        return int(scalar(self.admin, "select private.spent_this_month(%s)", (self.owner.id,)))
 
     def _metered(self, ids: list[object]) -> int:
         """What the sandboxes' own rows say, whose every part is reckoned here again."""

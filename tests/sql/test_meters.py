@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.sql.conftest import Connect
 from tests.sql.conversations import end_turn, message, new_turn, send, turn_of
 from tests.sql.limits import allow
 from tests.sql.money import (
@@ -17,12 +18,14 @@ from tests.sql.money import (
     spends,
     use,
 )
-from tests.sql.people import SERVICE, Connection, scalar
+from tests.sql.people import SERVICE, Connection, scalar, sign_up
 from tests.sql.runs import Json, Run, append, finish, lose, new_run
+from tests.sql.turns import at_once
 
 IDLE_SECONDS = 300
 # How much longer than a test says a sandbox may have run: the test itself takes its time.
 SLACK_SECONDS = 30
+ROUNDS = 15
 
 
 @pytest.fixture(autouse=True)
@@ -210,6 +213,57 @@ def test_other_runs_promises_count_against_the_month(rest: Connection, admin: Co
     assert use(rest, turn, 1, "a", input_tokens=promised)["budget_reached"]["scope"] == "month"
     lose(admin, other)
     assert reached(rest, turn) is None
+
+
+def test_what_sandboxes_run_up_beyond_their_promise_is_the_months(rest: Connection, admin: Connection) -> None:
+    """It counts before it is charged: for admission, for the owner who looks, and for the run itself."""
+    turn = new_turn(rest, admin)
+    sandbox = record(rest, turn)
+    promised = scalar(admin, "select reserved_microusd from private.run_costs where run_id = %s", (turn.id,))
+    use(rest, turn, 1, input_tokens=promised)
+    allow(rest, admin, turn.owner, max_month_microusd=promised + sandbox_microusd(100_000))
+    run_on(admin, sandbox, 40)
+    left = month(rest, turn.owner)["remainder_microusd"]
+    assert 0 < left <= sandbox_microusd(60_000)
+    assert reached(rest, turn) is None
+    run_on(admin, sandbox, 60)
+    told = reached(rest, turn)
+    assert told is not None
+    assert told["scope"] == "month"
+    assert month(rest, turn.owner)["remainder_microusd"] == 0
+
+
+def test_a_sandbox_woken_while_the_sweep_looks_is_metered_on(
+    rest: Connection, admin: Connection, connect: Connect
+) -> None:
+    """The sweep waits for nobody, and looks again at what it has locked: a run that has begun since keeps its meter."""
+    owner, first = sign_up(admin), connect("authenticator")
+    allow(rest, admin, owner, max_concurrent_sandboxes=100, messages_per_minute=10_000, submits_per_minute=10_000)
+    turns = [new_turn(rest, admin, owner) for _ in range(ROUNDS)]
+    sandboxes = [record(rest, turn) for turn in turns]
+    for turn, sandbox in zip(turns, sandboxes, strict=True):
+        end_turn(rest, admin, turn)
+        run_on(admin, sandbox, 2 * IDLE_SECONDS)
+
+    def wake() -> None:
+        for turn, sandbox in zip(turns, sandboxes, strict=True):
+            record(first, turn_of(send(first, owner, turn.session_id, message()), owner), sandbox)
+
+    at_once([wake, lambda: [SERVICE.call(rest, "settle_v1") for _ in range(ROUNDS)]])
+    assert [sandbox for sandbox in sandboxes if life(admin, sandbox)["metered_at"] is None] == []
+
+
+def test_two_sweeps_at_once_share_the_sandboxes(admin: Connection, rest: Connection, connect: Connect) -> None:
+    """Of many owners: neither waits for the other for ever, and each sandbox is charged once."""
+    turns = [new_turn(rest, admin) for _ in range(ROUNDS)]
+    sandboxes = [record(rest, turn) for turn in turns]
+    for turn, sandbox in zip(turns, sandboxes, strict=True):
+        end_turn(rest, admin, turn)
+        run_on(admin, sandbox, 2 * IDLE_SECONDS)
+    sweeps = [connect("authenticator") for _ in range(4)]
+    at_once([lambda sweep=sweep: SERVICE.call(sweep, "settle_v1") for sweep in sweeps])
+    SERVICE.call(rest, "settle_v1")
+    assert [turn for turn in turns if not about(IDLE_SECONDS, charged_seconds(admin, turn))] == []
 
 
 def test_a_run_that_nothing_limits_hears_nothing(rest: Connection, admin: Connection) -> None:

@@ -96,9 +96,9 @@ def test_what_is_no_count_costs_nothing(admin: Connection, count: object) -> Non
     assert microusd(admin, {"input_tokens": count}) == 0
 
 
-def test_no_request_costs_more_than_a_million_dollars(admin: Connection) -> None:
-    """Whatever it says of itself, sums stay within their columns."""
-    assert microusd(admin, {"output_tokens": 10**12}, DEAR) == 10**12
+def test_no_request_costs_more_than_a_hundred_dollars(admin: Connection) -> None:
+    """Whatever it says of itself: a command in the sandbox may have said it."""
+    assert microusd(admin, {"output_tokens": 10**12}, DEAR) == 100_000_000
 
 
 @pytest.mark.parametrize(("milliseconds", "expected"), [(0, 0), (1, 1), (1000, 33), (3_600_000, 117_000)])
