@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from tests.e2e.faults import Fault, fault_proxy
 from tests.e2e.sandboxes import is_gone, sandbox_of_session, until
 from tests.e2e.sweeping import about, age, execute, executions, kill_runner, pass_deadline, runs_of, swept, types_of
 
+IDLE_SECONDS = 300
 SLOW = 'for i in 1 2 3 4 5 6 7 8; do echo "line $i"; sleep 1; done'
 
 
@@ -35,6 +37,12 @@ def last_run(stack: Stack, owner: Person) -> dict[str, Any]:
 async def info(stack: Stack, sandbox_id: str) -> Any:
     """E2B's view of a sandbox."""
     return await AsyncSandbox.get_info(sandbox_id, api_key=stack.keys.e2b_api_key, api_url=stack.e2b.url)
+
+
+async def rests(stack: Stack, sandbox_id: str) -> bool | None:
+    """True once its run's endpoint has left it to be paused."""
+    left = (await info(stack, sandbox_id)).end_at - datetime.now(UTC)
+    return left <= timedelta(seconds=IDLE_SECONDS) or None
 
 
 async def test_a_turn_whose_runner_died_goes_on(stack: Stack, owner: Person, sdk: AsyncAnthropic) -> None:
@@ -140,6 +148,7 @@ async def test_the_sandbox_of_an_archived_session_is_killed(stack: Stack, owner:
     session_id = await begin(sdk, script(stack, said("One.")))
     await turn(sdk, session_id)
     sandbox = await sandbox_of_session(stack, session_id)
+    await until(lambda: rests(stack, sandbox.sandbox_id), "the endpoint that lays it down")
     query = """
       update public.agent_sessions set status = 'terminated', archived_at = now() - interval '1 minute' where id = %s
     """
