@@ -8,7 +8,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 WITH_BIN := PATH="$(CURDIR)/$(BIN):$$PATH"
 STAMP := $(VENV)/.installed
 NODE_STAMP := tests/node/node_modules/.installed
-PYTEST_WORKERS ?= 3
+PYTEST_WORKERS ?= 4
 # Tests start hundreds of interpreters; without kept bytecode each would compile what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -26,6 +26,22 @@ def pytest_configure() -> None:
     settings.load_profile("sandstream")
 
 
+# A worker takes whole modules, in this order and then by name: the longest last would keep one worker long after the others.
+LONGEST_FIRST = (
+    "tests/e2e/test_cli.py",
+    "tests/sql/test_ledger_model.py",
+    "tests/e2e/test_chat.py",
+    "tests/runner/test_claude_watchdogs.py",
+    "tests/runner/test_claude.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest modules first."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
 @dataclass(frozen=True)
 class Person:
     """A signed-up user of a stack: their token, and the endpoints and the tables as they see them."""

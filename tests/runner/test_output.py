@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sandbox_scripts import output
 from sandbox_scripts.output import PIECE_BYTES, Tail, decode
-from sandbox_scripts.redact import Redactor, literal_forms
+from sandbox_scripts.redact import Redactor, literal_forms, redact_text
 
 LIMIT = 1 << 20
 
@@ -56,6 +56,8 @@ def offered(stream: Tail) -> dict[str, Any] | None:
 def test_text_is_the_same_however_the_bytes_arrive(chunks: list[bytes]) -> None:
     """UTF-8 across chunk borders; every invalid byte and NUL replaced and counted; offsets without a gap."""
     raw = b"".join(chunks)
+    whole, invalid = decode(raw)
+    assume(redact_text(whole, []) == whole)  # a key that chance has found is another test's
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "out"
         stream, pieces = tail(path), []
@@ -66,7 +68,6 @@ def test_text_is_the_same_however_the_bytes_arrive(chunks: list[bytes]) -> None:
                     pieces.append(piece)
         pieces += rest(stream)
         stream.close()
-    whole, invalid = decode(raw)
     assert "".join(piece["text"] for piece in pieces) == whole
     assert sum(piece.get("invalid_bytes", 0) for piece in pieces) == invalid
     ends = [piece["offset"] + piece["bytes"] for piece in pieces]
