@@ -26,7 +26,7 @@ def pytest_configure() -> None:
     settings.load_profile("sandstream")
 
 
-# A worker takes whole modules, in this order and then by name: the longest last would keep one worker long after the others.
+# A worker takes whole modules, in this order and then by name: a long one at the end would keep the others waiting.
 LONGEST_FIRST = (
     "tests/e2e/test_cli.py",
     "tests/sql/test_ledger_model.py",
