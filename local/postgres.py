@@ -156,13 +156,20 @@ class Postgres:
     def _end(self, how: signal.Signals) -> None:
         if self._process is None:
             return
-        family = self._processes()
+        family = self._stopped() if how == signal.SIGKILL else self._processes()
         for process in family if how == signal.SIGKILL else family[:1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
         self._process.wait(STOP_SECONDS)
         self._process = None
         _wait_until_gone(family)
+
+    def _stopped(self) -> list[psutil.Process]:
+        """All its processes: the postmaster is stopped first, so that it has no child that the list does not know."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for postmaster in self._processes()[:1]:
+                postmaster.suspend()
+        return self._processes()
 
     def _processes(self) -> list[psutil.Process]:
         """The postmaster and then its children; empty when it does not run."""
