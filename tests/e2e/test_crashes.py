@@ -19,7 +19,7 @@ from tests.e2e.conversing import message, said, script
 from tests.e2e.faults import Fault, fault_proxy
 from tests.e2e.forked import Endpoints
 from tests.e2e.sandboxes import living
-from tests.e2e.sweeping import age, execute, runs_of, sweeper
+from tests.e2e.sweeping import age, assert_promises_are_kept, execute, runs_of, sweeper
 from tests.e2e.test_launch_faults import by_way_of
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -113,7 +113,7 @@ async def sweep_twice(stack: Stack, owner: Person, services: Services) -> None:
 
 
 async def assert_nothing_is_left(stack: Stack, owner: Person, services: Services) -> None:
-    """Every run has ended or has a living runner; every sandbox has a row, and the row a reason to be open."""
+    """Every run has ended or has a living runner, every sandbox a row with a reason to be open, every promise a run."""
     for run in runs_of(stack, owner.id):
         if run["ended_at"] is None:
             assert await services.sandboxes.ring(run["sandbox_id"], run["id"]) is Pulse.ALIVE
@@ -126,6 +126,7 @@ async def assert_nothing_is_left(stack: Stack, owner: Person, services: Services
     assert set(await living(stack)) == owned
     open_rows = execute(stack, "select sandbox_id from public.sandbox_executions where ended_at is null")
     assert {row[0] for row in open_rows} == owned
+    assert_promises_are_kept(stack, owner.id)
 
 
 @pytest.mark.parametrize(("kind", "step"), CASES)
