@@ -1,9 +1,11 @@
 """What sandboxes cost while they run, and which budget a run has used up."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from local.postgres import SUPERUSER
 from tests.sql.conftest import Connect
 from tests.sql.conversations import end_turn, message, new_turn, send, turn_of
 from tests.sql.limits import allow
@@ -18,9 +20,9 @@ from tests.sql.money import (
     spends,
     use,
 )
-from tests.sql.people import SERVICE, Connection, scalar, sign_up
+from tests.sql.people import SERVICE, Connection, Person, scalar, sign_up
 from tests.sql.runs import Json, Run, append, finish, lose, new_run
-from tests.sql.turns import at_once
+from tests.sql.turns import at_once, wait_until_blocked
 
 IDLE_SECONDS = 300
 # How much longer than a test says a sandbox may have run: the test itself takes its time.
@@ -233,24 +235,33 @@ def test_what_sandboxes_run_up_beyond_their_promise_is_the_months(rest: Connecti
     assert month(rest, turn.owner)["remainder_microusd"] == 0
 
 
+def resting(rest: Connection, admin: Connection, owner: Person) -> tuple[Run, str]:
+    """A conversation's first run, which has ended, and its sandbox, which idles for longer than it may."""
+    turn = new_turn(rest, admin, owner)
+    sandbox = record(rest, turn)
+    end_turn(rest, admin, turn)
+    run_on(admin, sandbox, 2 * IDLE_SECONDS)
+    return turn, sandbox
+
+
 def test_a_sandbox_woken_while_the_sweep_looks_is_metered_on(
     rest: Connection, admin: Connection, connect: Connect
 ) -> None:
-    """The sweep waits for nobody, and looks again at what it has locked: a run that has begun since keeps its meter."""
-    owner, first = sign_up(admin), connect("authenticator")
-    allow(rest, admin, owner, max_concurrent_sandboxes=100, messages_per_minute=10_000, submits_per_minute=10_000)
-    turns = [new_turn(rest, admin, owner) for _ in range(ROUNDS)]
-    sandboxes = [record(rest, turn) for turn in turns]
-    for turn, sandbox in zip(turns, sandboxes, strict=True):
-        end_turn(rest, admin, turn)
-        run_on(admin, sandbox, 2 * IDLE_SECONDS)
-
-    def wake() -> None:
-        for turn, sandbox in zip(turns, sandboxes, strict=True):
-            record(first, turn_of(send(first, owner, turn.session_id, message()), owner), sandbox)
-
-    at_once([wake, lambda: [SERVICE.call(rest, "settle_v1") for _ in range(ROUNDS)]])
-    assert [sandbox for sandbox in sandboxes if life(admin, sandbox)["metered_at"] is None] == []
+    """The sweep found it idle and is held up by another owner's month; then a message comes, whose run is metered."""
+    busy, later = sorted((sign_up(admin) for _ in range(2)), key=lambda person: person.id)
+    for _ in range(ROUNDS):  # more than the sweep locks at once
+        resting(rest, admin, busy)
+    woken, sandbox = resting(rest, admin, later)
+    holder, sweep = connect(SUPERUSER), connect("authenticator")
+    with ThreadPoolExecutor(1) as pool:
+        with holder.transaction():
+            holder.execute("select from private.month_costs where owner = %s for update", (busy.id,))
+            settling = pool.submit(SERVICE.call, sweep, "settle_v1")
+            wait_until_blocked(admin, sweep.info.backend_pid, settling)
+            follow_up = turn_of(send(rest, later, woken.session_id, message()), later)
+            record(rest, follow_up, sandbox)
+        settling.result(IDLE_SECONDS)
+    assert life(admin, sandbox)["metered_at"] is not None
 
 
 def test_two_sweeps_at_once_share_the_sandboxes(admin: Connection, rest: Connection, connect: Connect) -> None:

@@ -127,13 +127,13 @@ def test_many_rows_of_many_models_are_read_in_one_pass(rest: Connection, admin: 
     owner = sign_up(admin)
     admin.execute(
         "insert into public.ledger (owner, entry, kind, model, quantity, amount_microusd) "
-        "select %s, 'spend', 'model', 'm' || n %% 2000, '{\"input_tokens\": 1, \"output_tokens\": 2}', 1 "
-        "from generate_series(1, 20000) n",
+        "select %s, 'spend', 'model', 'm' || n %% 5000, '{\"input_tokens\": 1, \"output_tokens\": 2}', 1 "
+        "from generate_series(1, 40000) n",
         (owner.id,),
     )
-    admin.execute("set statement_timeout = '20s'")  # the product of the two would take minutes
+    admin.execute("set statement_timeout = '10s'")  # the product of the two would take minutes
     days = scalar(
         admin, "select private.usage_by_day(%s, (now() - interval '2 days')::date, now()::date + 1)", (owner.id,)
     )
-    assert len(days) == 2000
-    assert {(line["amount_microusd"], *line["quantity"].values()) for line in days} == {(10, 10, 20)}
+    assert len(days) == 5000
+    assert {(line["amount_microusd"], *line["quantity"].values()) for line in days} == {(8, 8, 16)}
