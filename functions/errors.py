@@ -31,6 +31,8 @@ class ApiError(Exception):
 
     status = 500
     type = "api_error"
+    # Of a status that the official SDK repeats unless it is told not to: it is told, since that would not help.
+    is_final = False
 
     def __init__(
         self, message: str, *, type: str | None = None, param: str | None = None, status: int | None = None
@@ -46,7 +48,7 @@ class ApiError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """What the answer's headers add."""
-        return {}
+        return NOT_AGAIN if self.is_final else {}
 
     def body(self, request_id: str) -> dict[str, Any]:
         """The answer's JSON: `{"type": "error", "error": {"type", "message", "param"?, …}, "request_id"}`."""
@@ -80,15 +82,11 @@ class BudgetExceeded(ApiError):
 
     status = 402
     type = "budget_exceeded"
+    is_final = True
 
     def __init__(self, message: str, estimate_microusd: int | None, remainder_microusd: int | None) -> None:
         super().__init__(message)
         self.facts = {"estimate_microusd": estimate_microusd, "remainder_microusd": remainder_microusd}
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Nothing changes by itself before the month ends."""
-        return NOT_AGAIN
 
 
 class NotPermitted(ApiError):
@@ -110,11 +108,7 @@ class Conflict(ApiError):
 
     status = 409
     type = "conflict_error"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The official SDK repeats every 409 unless it is told not to."""
-        return NOT_AGAIN
+    is_final = True
 
 
 class TooLarge(ApiError):
@@ -136,11 +130,7 @@ class TooManySandboxes(ApiError):
 
     status = 429
     type = "too_many_sandboxes"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The official SDK repeats every 429 unless it is told not to; a run takes longer than it waits."""
-        return NOT_AGAIN
+    is_final = True
 
 
 class RateLimited(ApiError):
@@ -170,11 +160,7 @@ class NotBuilt(ApiError):
 
     status = 501
     type = "not_implemented"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The official SDK repeats every 501 unless it is told not to."""
-        return NOT_AGAIN
+    is_final = True
 
 
 class Unavailable(ApiError):

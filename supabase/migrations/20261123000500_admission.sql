@@ -44,6 +44,18 @@ begin
 end;
 $$;
 
+-- The answer to a request that was admitted before. Raises as lock_session.
+create function private.replayed_input(of_session uuid, of_owner uuid, of_key text, limit_seconds integer) returns jsonb
+  language plpgsql set search_path = ''
+as $$
+declare
+  session public.agent_sessions := private.lock_session(of_session, of_owner);
+  told jsonb := private.replay_input(session, of_key, replayed_input.limit_seconds);
+begin
+  return private.input_answer(session.id, told, true);
+end;
+$$;
+
 -- As before; counted as a submit, with events or without. Raises PT429 rate_limited and too_many_sandboxes, PT402
 -- budget_exceeded as well.
 create or replace function public.create_session_v1(
@@ -73,9 +85,7 @@ begin
     caller, create_session_v1.idempotency_key, create_session_v1.request_hash, gen_random_uuid()::text, 'submit'
   );
   if not claim.is_new then
-    session := private.lock_session(claim.subject::uuid, caller);
-    told := private.replay_input(session, create_session_v1.idempotency_key, create_session_v1.limit_seconds);
-    return private.input_answer(session.id, told, true);
+    return private.replayed_input(claim.subject::uuid, caller, create_session_v1.idempotency_key, create_session_v1.limit_seconds);
   end if;
   perform private.check_origin(caller, create_session_v1.agent, create_session_v1.environment_id);
   perform private.check_snapshot(create_session_v1.agent, create_session_v1.environment, create_session_v1.resources);
@@ -124,9 +134,7 @@ begin
     caller, send_events_v1.idempotency_key, send_events_v1.request_hash, send_events_v1.session_id::text, 'message'
   );
   if not claim.is_new then
-    session := private.lock_session(claim.subject::uuid, caller);
-    told := private.replay_input(session, send_events_v1.idempotency_key, send_events_v1.limit_seconds);
-    return private.input_answer(session.id, told, true);
+    return private.replayed_input(claim.subject::uuid, caller, send_events_v1.idempotency_key, send_events_v1.limit_seconds);
   end if;
   session := private.lock_conversation(send_events_v1.session_id, caller);
   told := private.accept_input(

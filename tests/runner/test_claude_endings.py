@@ -30,6 +30,17 @@ def budgets(talk: Talk) -> list[str]:
     return [words[words.index("--max-budget-usd") + 1] for words in told]
 
 
+def deaf_in_its_second_turn(talk: Talk) -> Any:
+    """A runner whose CLI has answered once, and does not hear the interrupt of its second turn."""
+    talk.prepare(limits={"interrupt_seconds": 0.3})
+    talk.log.message("one")
+    talk.log.message("two")
+    runner = talk.start("deaf_later")
+    talk.log.wait(lambda: "you said two" in talk.texts())
+    talk.say("user.interrupt")
+    return runner
+
+
 @pytest.mark.parametrize("ending", [NOW_CANCELLED, NOW_OVERDUE], ids=lambda ending: str(ending[0]))
 def test_a_runner_killed_while_it_ends_the_cli_does_not_change_the_end(talk: Talk, ending: list[Any]) -> None:
     """Why the CLI is being ended is noted with the fact: the next runner carries that out, and tells nothing else."""
@@ -97,12 +108,7 @@ def test_a_question_after_a_restart_in_the_second_turn_is_asked_once(talk: Talk)
 
 def test_a_message_that_comes_with_the_interrupt_that_nobody_hears_is_answered(talk: Talk) -> None:
     """The CLI has to be killed; what was said meanwhile is said to the next one."""
-    talk.prepare(limits={"interrupt_seconds": 0.3})
-    talk.log.message("one")
-    talk.log.message("two")
-    runner = talk.start("deaf_later")
-    talk.log.wait(lambda: "you said two" in talk.texts())
-    talk.say("user.interrupt")
+    runner = deaf_in_its_second_turn(talk)
     talk.log.before["take_input_v1"] = lambda: talk.log.message("three")
     talk.ring()
     assert talk.finish(runner) == 0
@@ -122,12 +128,7 @@ def test_a_cli_whose_output_is_held_open_is_over_all_the_same(talk: Talk) -> Non
 
 def test_a_turn_that_is_cut_off_does_not_forget_what_the_others_cost(talk: Talk) -> None:
     """One turn has its result, the next is killed: the first one's cost stands."""
-    talk.prepare(limits={"interrupt_seconds": 0.3})
-    talk.log.message("one")
-    talk.log.message("two")
-    runner = talk.start("deaf_later")
-    talk.log.wait(lambda: "you said two" in talk.texts())
-    talk.say("user.interrupt")
+    runner = deaf_in_its_second_turn(talk)
     assert talk.finish(runner) == 0
     assert talk.status() == "cancelled"
     assert talk.result()["cost_microusd"] == 10_000
