@@ -15,6 +15,8 @@ from .values import DOWNLOADED, NEXT, UNKNOWN, Unreadable, combinations, either,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tree_sitter import Node
 
     from .walk import Walk
@@ -31,11 +33,12 @@ class Calls:
         self._builtins = Builtins(walk)
         self._interpreters = Interpreters(walk, self.run)
         self._running: list[str] = []
+        self._called: set[str] = set()
 
-    def command(self, node: Node, stdin: str | None) -> tuple[str, ...]:
-        """A command as it is written; what it prints. Raise Unreadable."""
+    def command(self, node: Node, stdin: str | None, more: Sequence[Node] = ()) -> tuple[str, ...]:
+        """A command as it is written, with `more` words; what it prints. Raise Unreadable."""
         redirects = [child for child in node.children if child.type == _REDIRECT]
-        words = [self._walk.words.fields(raw) for raw in _raw_words(node)]
+        words = [self._walk.words.fields(raw) for raw in _raw_words([*node.children, *more])]
         for child in node.children:
             if child.type == "variable_assignment":
                 self.assigns(child)
@@ -50,6 +53,7 @@ class Calls:
         """`name=value`, `name+=value`, `name=(…)`."""
         walk, value = self._walk, node.child_by_field_name("value")
         name, _, index = text_of(node.children[0]).partition("[")
+        walk.words.text(index, quoted=True)  # for the commands in it
         array = value is not None and value.type == "array"
         values = self._array(value) if array and value else walk.words.text(text_of(value)) if value else ("",)
         if name.startswith("HIST") and any(one in ("/dev/null", "", "0") for one in values):
@@ -72,6 +76,7 @@ class Calls:
 
     def run(self, words: tuple[str, ...], stdin: str | None, piece: str) -> tuple[str, ...]:
         """A command as it is executed; what it prints. Raise Unreadable."""
+        self._walk.counts()
         if not self._is_known(words[0], piece):
             return (made_of(*words),)
         printed = [
@@ -83,6 +88,8 @@ class Calls:
     def _run(self, simple: Simple, piece: str) -> tuple[str, ...]:
         for rule in rules.broken(simple):
             self._walk.refuse(rule, piece)
+        for word in simple.arguments:
+            self._walk.feeds(word, simple.stdin or UNKNOWN)
         if simple.words[0] in self._walk.scope.functions:
             return self._function(simple)
         if simple.name in wrappers.WRAPPERS:
@@ -97,6 +104,13 @@ class Calls:
                 return printed
         return self._printed(simple)
 
+    def uncalled(self) -> None:
+        """Follow the functions that nothing has called: another shell may. Their arguments are anything."""
+        for name in [one for one in self._walk.scope.functions if one not in self._called]:
+            assumed, self._walk.assumed = self._walk.assumed, True
+            self._function(Simple((name, UNKNOWN), None, self._walk.scope.standing()[0]))
+            self._walk.assumed = assumed
+
     def _is_known(self, word: str, piece: str) -> bool:
         """Whether we know what is executed; refuse what nobody can know."""
         name = word.rsplit("/", 1)[-1]
@@ -108,6 +122,7 @@ class Calls:
 
     def _function(self, simple: Simple) -> tuple[str, ...]:
         name = simple.words[0]
+        self._called.add(name)
         if name in self._running:
             return (UNKNOWN,)
         scope, before = self._walk.scope, self._walk.scope.values("@")
@@ -141,8 +156,8 @@ class Calls:
             files[places.absolute(target, simple.standing)] = (fetched or UNKNOWN,)
         if fetched:
             return (fetched,) if downloads.prints(simple) else ("",)
-        if simple.name == "tee":
-            for target in simple.operands():
+        if simple.name in ("tee", "sponge", "dd"):
+            for target in [word.removeprefix("of=") for word in simple.operands()]:
                 files[places.absolute(target, simple.standing)] = (simple.stdin or UNKNOWN,)
         if simple.name in ("cp", "mv", "ln", "install"):
             self._copied(simple)
@@ -170,12 +185,12 @@ def _may_be_known(glob: str) -> bool:
     return any(fnmatch.fnmatchcase(known, glob) for known in rules.KNOWN | wrappers.WRAPPERS.keys() | set(SHELLS))
 
 
-def _raw_words(node: Node) -> list[str]:
+def _raw_words(nodes: Sequence[Node]) -> list[str]:
     """The words as they are written. What the tree parts without a space between is one word."""
     found: list[str] = []
     end = -1
-    for child in node.children:
-        if child.type == _REDIRECT or child.type == "variable_assignment":
+    for child in nodes:
+        if child.type in (_REDIRECT, "variable_assignment", "comment"):
             continue
         if child.start_byte == end:
             found[-1] += text_of(child)

@@ -37,7 +37,8 @@ def finds(simple: Simple) -> Iterator[str]:
     """`find … -delete` or with a command that removes. What it narrows down to is only asked of homes."""
     if "-delete" not in simple.arguments and not _removes_found(simple.arguments):
         return
-    narrow = any(word in _NARROW for word in simple.arguments)
+    words = simple.arguments
+    narrow = any(word in _NARROW for word in words) and not {"!", "-not", "-o", "-or"} & set(words)
     for start in _starts(simple):
         if places.is_root(start, simple.standing, homes=not narrow) and not (narrow and _is_shared(start, simple)):
             yield RULE

@@ -108,8 +108,10 @@ def targets(simple: Simple) -> list[str]:
     option = ("-O", "--output-document") if simple.name == "wget" else ("-o", "--output")
     if (target := _value(simple, option)) is not None:
         return [] if target in ("-", "/dev/stdout") else [target]
+    folder = simple.value("-P", "--directory-prefix") if simple.name == "wget" else simple.value("--output-dir")
     kept = simple.name in ("wget", "aria2c", "axel") or simple.has("-O", "--remote-name", "-J")
-    return [posixpath.basename(urlsplit(url).path) or "index.html" for url in addresses(simple)] if kept else []
+    names = [posixpath.basename(urlsplit(url).path) or "index.html" for url in addresses(simple)] if kept else []
+    return [posixpath.join(folder or "", name) for name in names]
 
 
 def prints(simple: Simple) -> bool:

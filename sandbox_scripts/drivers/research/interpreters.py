@@ -119,7 +119,7 @@ class Interpreters:
         found = code.within(language, text)
         for rule in found.rules:
             walk.refuse(rule, piece)
-        fetched = downloads.mark_of_code(text, walk.hosts)
+        fetched = downloads.mark_of_code(" ".join((*simple.arguments, text)), walk.hosts)
         if found.evaluates and fetched == DOWNLOADED:
             walk.refuse(rules.DOWNLOAD, piece)
         self._commands(found, piece)

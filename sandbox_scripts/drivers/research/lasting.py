@@ -110,6 +110,8 @@ def listens(simple: Simple) -> Iterator[str]:
 def serves(simple: Simple) -> Iterator[str]:
     """`python -m http.server`, and `python -i`."""
     yield from asks(simple)
+    if simple.arguments[:1] == ("-i",) and simple.stdin is None:
+        yield ENDLESS
     if simple.value("-m") in _SERVERS:
         yield ENDLESS
 

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .simple import Simple
 
+LONGEST_SCRIPT = 200
 _FORMAT = re.compile(r"%(?:%|[-+ #0]*\d*(?:\.\d+)?([a-zA-Z]))")
 _PASSING = (
     *("cat", "tee", "head", "tail", "sort", "uniq", "grep", "egrep", "fgrep", "fold", "nl", "tac", "stdbuf", "pv"),
@@ -149,7 +150,7 @@ def _sed(simple: Simple) -> str | None:
     """Only `s/a/b/` without patterns; anything else passes on what it may leave as it is."""
     words = simple.operands(("-e",))
     script = simple.value("-e") or (words[0] if words else "")
-    match = re.fullmatch(r"s(.)(.*?)\1(.*?)\1(g?)", script, re.DOTALL)
+    match = re.fullmatch(r"s(.)(.*?)\1(.*?)\1(g?)", script[:LONGEST_SCRIPT], re.DOTALL)
     if simple.stdin is None or match is None or re.search(r"[][.*^$\\&+?(){}]", match[2] + match[3]):
         return None
     return simple.stdin.replace(match[2], match[3])

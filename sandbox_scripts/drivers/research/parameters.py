@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .scope import Scope
 
 _BODY = re.compile(r"(!?)(#?)([A-Za-z_]\w*|\d+|[@*#?$!-])(?:\[([^\]]*)\])?(.*)", re.DOTALL)
+LONGEST_EDITED = 1000
 _DEFAULTS = (":-", ":=", ":+", ":?", "-", "=", "+", "?")
 _OPERATIONS = ("##", "#", "%%", "%", "//", "/", "^^", "^", ",,", ",", "@", ":")
 _SLICE = re.compile(r"\s*(-?\d+)\s*(?::\s*(-?\d+)\s*)?")
@@ -32,6 +33,8 @@ class Parameters:
         if match is None:
             return (UNKNOWN,)
         indirect, length, name, index, rest = match.groups()
+        if length or index:
+            self._text(index or "")  # for the commands in it
         if length:
             return (UNKNOWN,)
         names = self._scope.values(name) if indirect else (name,)
@@ -73,6 +76,7 @@ class Parameters:
 
     def _operated(self, value: str, operator: str, rest: str) -> tuple[str, ...]:
         if operator == ":":
+            self._text(rest)
             return (_sliced(value, rest),)
         if operator in ("^^", "^", ",,", ","):
             return (_cased(value, operator),)
@@ -107,6 +111,8 @@ def _cased(value: str, operator: str) -> str:
 
 
 def _edited(value: str, operator: str, pattern: str, replacement: str) -> str:
+    if len(value) > LONGEST_EDITED:
+        return UNKNOWN
     if marked(value) or marked(pattern):
         return UNKNOWN if not value.endswith(UNKNOWN) or operator[0] != "%" else value
     anchor = pattern[:1] if operator == "/" and pattern[:1] in ("#", "%") else ""

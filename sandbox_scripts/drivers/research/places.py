@@ -12,6 +12,8 @@ import re
 from .scope import HOME
 from .values import MARKS
 
+LONGEST = 4096  # what Linux takes for a path
+DEEPEST = 8  # nothing that matters is deeper
 OURS = f"{HOME}/.sandstream"
 HOMES = ("/root", "/home/*")
 SHARED = "/tmp"  # noqa: S108  what it is, not where we write
@@ -31,7 +33,7 @@ _LITERAL = re.compile(r"\[[^\]]*\]|[*?.]")
 
 def absolute(path: str, standing: str) -> str:
     """The path from the root, without `.` and `..`, whatever links may be on it."""
-    joined = posixpath.normpath(posixpath.join(standing, path))
+    joined = posixpath.normpath(posixpath.join(standing, path[:LONGEST]))
     return "/" + joined.lstrip("/") if joined.startswith("/") else joined
 
 
@@ -89,7 +91,7 @@ def is_network(path: str) -> bool:
 
 def _above(path: str) -> list[str]:
     """The path and the folders it is in, without the root."""
-    parts = path.strip("/").split("/")
+    parts = path.strip("/").split("/")[:DEEPEST]
     return ["/" + "/".join(parts[: count + 1]) for count in range(len(parts))] if path.startswith("/") else []
 
 

@@ -67,6 +67,8 @@ class Redirects:
     def _written(self, node: Node, word: str, printed: tuple[str, ...]) -> tuple[str, ...]:
         walk = self._walk
         for path in walk.words.text(word):
+            for text in printed:
+                walk.feeds(path, text)
             for standing in walk.scope.standing():
                 for rule in rules.broken_by_writing(path, standing):
                     walk.refuse(rule, text_of(node))

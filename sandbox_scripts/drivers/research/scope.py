@@ -22,6 +22,7 @@ _KNOWN = {
     "USER": ("user",),
     "LOGNAME": ("user",),
     "TMPDIR": ("/tmp",),  # noqa: S108  what it is, not where we write
+    "PPID": ("1",),  # the runner, which is as little to be killed as the first process
     "0": ("bash",),
     "#": (UNKNOWN,),
     "?": (UNKNOWN,),
@@ -31,7 +32,7 @@ _KNOWN = {
     "_": (UNKNOWN,),
     "@": ("",),
     "*": ("",),
-    **dict.fromkeys(("RANDOM", "SECONDS", "LINENO", "BASHPID", "PPID", "UID", "EUID", "HOSTNAME"), (UNKNOWN,)),
+    **dict.fromkeys(("RANDOM", "SECONDS", "LINENO", "BASHPID", "UID", "EUID", "HOSTNAME"), (UNKNOWN,)),
 }
 # Never set by anybody here, so it is either empty or whatever the sandbox's environment says.
 UNSET = ("", UNKNOWN)
@@ -44,6 +45,7 @@ class Scope:
         self.variables: dict[str, tuple[str, ...]] = dict(_KNOWN)
         self.functions: dict[str, Node] = {}
         self.files: dict[str, tuple[str, ...]] = {}
+        self.sinks: dict[str, str] = {}
 
     def has(self, name: str) -> bool:
         """Whether the command has set it, or every shell does."""

@@ -2,7 +2,7 @@
 
 Here-documents are taken out first: the grammar cannot read all that bash allows behind their start. In the tree each
 is a redirection from the key of what was taken out, and a here-string is one from a word that begins with a mark. `<>`
-is read as `>` for the same reason.
+is read as `>`, and backticks as `$(…)`, for the same reason.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import site
 import sys
 from dataclasses import dataclass
 
-from .nesting import Nesting
+from .nesting import Nesting, closing
 from .values import Unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
-LONGEST = 100_000
+LONGEST = 32_000
+MOST_REPAIRS = 100
+_LINES = ("command", "declaration_command", "unset_command", "redirected_statement", "file_redirect")
 TEXT = "\ue012"  # before the word of a here-string
 KEY = re.compile("\ue010(\\d+)\ue011")
 _START = re.compile(r"<<(-?)[ \t]*((?:'[^'\n]*'|\"[^\"\n]*\"|\\.|[^\s;|&<>()'\"\\])+)")
@@ -40,10 +42,27 @@ def parse(text: str, heredocs: list[Heredoc]) -> Node:
     """The tree. Appends the here-documents, whose places in the list are their keys. Raise Unreadable, ImportError."""
     if len(text) > LONGEST or "\0" in text:
         raise Unreadable("too long, or no text")
-    root = _parser().parse(_Lift(text, heredocs).lifted().encode("utf-8", "replace")).root_node
-    if root.has_error:
-        raise Unreadable("this is not read as shell")
-    return root
+    data = _Lift(text, heredocs).lifted().encode("utf-8", "replace")
+    for _ in range(MOST_REPAIRS):
+        root = _parser().parse(data).root_node
+        if root.has_error:
+            break
+        if (at := _swallowed(root, data)) is None:
+            return root
+        data = data[:at] + b";" + data[at:]
+    raise Unreadable("this is not read as shell")
+
+
+def _swallowed(node: Node, data: bytes) -> int | None:
+    """Where the grammar took the end of a line for a blank within a command, as it does behind `a= | b`."""
+    last: Node | None = None
+    for child in node.children:
+        if last is not None and node.type in _LINES and b"\n" in data[last.end_byte : child.start_byte]:
+            return last.end_byte
+        if (found := _swallowed(child, data)) is not None:
+            return found
+        last = child if child.type != "comment" else last
+    return None
 
 
 def text_of(node: Node) -> str:
@@ -82,8 +101,8 @@ class _Lift:
         text, nesting = self._text, self._nesting
         if text.startswith("\\\n", at):
             return at + 2
-        if text.startswith("``", at) and "`" not in nesting.open:
-            return self._keep("$(:)", at + 2)  # the grammar stumbles over nothing between them
+        if text[at] == "`":
+            return self._renewed(at)
         if not nesting.quoted():
             if text[at] == "\n" and self._waiting:
                 return self._bodies(at + 1)
@@ -97,6 +116,15 @@ class _Lift:
                 return self._start(start)
         end = nesting.step(at)
         return self._keep(text[at:end], end)
+
+    def _renewed(self, at: int) -> int:
+        """Backticks in the newer form: the grammar stumbles over several of them."""
+        text, end = self._text, closing(self._text, at + 1, "`")
+        escaped = r'\\([\\`$"])' if self._nesting.quoted() else r"\\([\\`$])"
+        inner = re.sub(escaped, r"\1", text[at + 1 : end])
+        after = "\n" if "#" in inner else ""
+        self._text = self._nesting.text = f"{text[:at]}$({inner.strip() or ':'}{after}){text[end + 1 :]}"
+        return at
 
     def _keep(self, kept: str, end: int) -> int:
         self._kept.append(kept)

@@ -22,6 +22,7 @@ NEXT = "\ue003"  # between the elements of an array
 MARKS = (DOWNLOADED, UNKNOWN, TRUSTED)
 MOST_ALTERNATIVES = 32
 MOST_COMBINATIONS = 512
+MOST_CHARACTERS = 200_000
 
 
 class Unreadable(Exception):
@@ -31,6 +32,8 @@ class Unreadable(Exception):
 def either(*groups: Iterable[str]) -> tuple[str, ...]:
     """All ways of the groups, each once. Too many numbers become an unknown one. Raise Unreadable."""
     found = tuple(dict.fromkeys(itertools.chain(*groups)))
+    if sum(map(len, found)) > MOST_CHARACTERS:
+        raise Unreadable("too long a word")
     if len(found) <= MOST_ALTERNATIVES:
         return found
     if all(value.isdigit() for value in found):

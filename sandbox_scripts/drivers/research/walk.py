@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Printed = tuple[str, ...]
 
 DEEPEST = 20
-MOST_STATEMENTS = 5000
+MOST_STEPS = 10_000
 NOTHING = ("",)
 _UNSAID = re.compile(f"{KEY.pattern}|[{TEXT}{''.join(MARKS)}]")
 _ENDS = ("exit", "return", "break", "continue")
@@ -45,12 +45,21 @@ class Walk:
         self._waits: list[int] = []
         self._depth = self._count = 0
         self.limited = False
+        self.assumed = False  # what is followed now may never happen, and not in this way
 
     def refuse(self, rule: str, text: str) -> None:
         """Note a broken rule, once for each piece."""
+        if self.assumed and rule == rules.UNKNOWN_COMMAND:
+            return
         entry = (rule, _UNSAID.sub("…", text))
         if entry not in self.found:
             self.found.append(entry)
+
+    def counts(self) -> None:
+        """One more step. Raise Unreadable when there are too many."""
+        self._count += 1
+        if self._count > MOST_STEPS:
+            raise Unreadable("too many steps")
 
     def script(self, text: str, stdin: str | None = None) -> Printed:
         """Follow a script; what it prints. Raise Unreadable."""
@@ -60,7 +69,9 @@ class Walk:
         self._waits = [node.start_byte for node in _commands(root) if _named(node, "wait")]
         self._depth += 1
         try:
-            return self._block(root.children, stdin)
+            printed = self._block(root.children, stdin)
+            self._calls.uncalled()
+            return printed
         finally:
             self._depth, self._waits = self._depth - 1, waits
 
@@ -84,9 +95,7 @@ class Walk:
 
     def statement(self, node: Node, stdin: str | None) -> Printed:
         """Follow one statement; what it prints. Raise Unreadable."""
-        self._count += 1
-        if self._count > MOST_STATEMENTS:
-            raise Unreadable("too many statements")
+        self.counts()
         handler = getattr(self, f"_{node.type}", None)
         return handler(node, stdin) if handler else self._expressions(node)
 
@@ -177,17 +186,21 @@ class Walk:
     _elif_clause = _if_statement
 
     def _case_statement(self, node: Node, stdin: str | None) -> Printed:
+        for value in node.children_by_field_name("value"):
+            self.words.text(text_of(value))
         items = [child for child in node.children if child.type == "case_item"]
         return self._ways(*(lambda item=item: self._case_item(item, stdin) for item in items))
 
     def _case_item(self, node: Node, stdin: str | None) -> Printed:
         patterns = node.children_by_field_name("value")
+        for pattern in patterns:
+            self.words.text(text_of(pattern))
         return self._block([child for child in node.children if child not in patterns], stdin)
 
     def _repeated(self, turn: Callable[[], Printed]) -> Printed:
         """A body that runs any number of times: twice shows what one turn leaves to the next."""
-        printed = self._ways(turn)
-        return self._ways(turn) if self._count < MOST_STATEMENTS // 10 else printed
+        self._ways(turn)
+        return self._ways(turn)
 
     def _while_statement(self, node: Node, stdin: str | None) -> Printed:
         text = text_of(node)
@@ -249,8 +262,13 @@ class Walk:
         redirects = node.children_by_field_name("redirect")
         body = node.child_by_field_name("body")
         printed: Printed = NOTHING
+        # The grammar takes what follows a target for more of them: `rm > log -rf x`.
+        more = [one for each in redirects for one in each.children_by_field_name("destination")[1:]]
+        if more and (body is None or body.type != "command"):
+            raise Unreadable("words behind a redirection")
         for given in self.redirects.given(redirects, stdin):
-            printed = self.statement(body, given) if body is not None else printed
+            if body is not None:
+                printed = self._calls.command(body, given, more) if more else self.statement(body, given)
         return self.redirects.kept(redirects, printed)
 
     def _substituted(self, text: str) -> Printed:
@@ -261,9 +279,17 @@ class Walk:
 
     def _process(self, direction: str, text: str) -> str:
         """The file that `<(…)` or `>(…)` stands for."""
-        path = f"/dev/fd/{len(self.scope.files) + 60}"
-        self.scope.files[path] = self.apart(text) if direction == "<" else NOTHING
-        return path if direction == "<" else "/dev/null"
+        path = f"/dev/fd/{len(self.scope.files) + len(self.scope.sinks) + 60}"
+        if direction == "<":
+            self.scope.files[path] = self.apart(text)
+        else:
+            self.scope.sinks[path] = text
+        return path
+
+    def feeds(self, path: str, text: str) -> None:
+        """Follow what reads on the other side, where the path is that of a `>(…)`."""
+        if (script := self.scope.sinks.get(path)) is not None:
+            self.apart(script, text)
 
 
 _EXPANDED = ("command_substitution", "process_substitution", "string", "expansion", "simple_expansion", "concatenation")

@@ -27,7 +27,7 @@ _AS_USER = Wrapper(("-u", "-g", "-h", "-p", "-C", "-r", "-t", "-U", "-D", "--use
 _XARGS = ("-I", "-i", "-n", "-P", "-L", "-d", "-s", "-a", "-E", "--max-args", "--max-procs", "--delimiter", "--replace")
 WRAPPERS = {
     **dict.fromkeys(("sudo", "doas", "pkexec", "gosu", "su-exec", "runuser"), _AS_USER),
-    **dict.fromkeys(("builtin", "busybox", "toybox", "nohup", "setsid", "coproc", "fakeroot"), Wrapper()),
+    **dict.fromkeys(("builtin", "busybox", "toybox", "nohup", "setsid", "coproc", "fakeroot", "ssh-agent"), Wrapper()),
     **dict.fromkeys(("unbuffer", "dbus-run-session", "time.exe", "eatmydata", "catchsegv", "then", "do"), Wrapper()),
     **dict.fromkeys(("linux64", "linux32", "setarch"), Wrapper()),
     "env": Wrapper(("-u", "-C", "--unset", "--chdir")),

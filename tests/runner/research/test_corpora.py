@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sandbox_scripts.drivers.research.check import refusals
 from sandbox_scripts.drivers.research.rules import NAMES
 from tests.runner.research.corpus import HOSTS, commands
 
-DANGEROUS, ORDINARY, SLIPS = commands("dangerous"), commands("ordinary"), commands("slips")
+DOCUMENT = (Path(__file__).parents[3] / "docs/research.md").read_text()
+DANGEROUS, HIDDEN = commands("dangerous"), commands("hidden")
+ORDINARY, SLIPS = commands("ordinary"), commands("slips")
 
 
 @pytest.mark.parametrize(("rule", "command"), DANGEROUS)
 def test_a_dangerous_command_is_refused_by_its_rule(rule: str, command: str) -> None:
     """Whatever else is said of it, the rule of its section is."""
     assert rule in {refusal.rule for refusal in refusals(command, HOSTS)}
+
+
+@pytest.mark.parametrize(("_section", "command"), HIDDEN)
+def test_nothing_hides_where_the_shell_would_find_it(_section: str, command: str) -> None:
+    """In every position of the grammar, in every wrapper, by every detour: some rule speaks of it."""
+    assert refusals(command, HOSTS)
 
 
 @pytest.mark.parametrize(("_section", "command"), ORDINARY)
@@ -33,10 +43,18 @@ def test_the_corpora_are_as_large_as_they_should_be() -> None:
     """Hundreds of each, no command twice."""
     assert len(DANGEROUS) >= 300
     assert len(ORDINARY) >= 250
-    everything = [command for _, command in DANGEROUS + ORDINARY + SLIPS]
+    everything = [command for _, command in DANGEROUS + HIDDEN + ORDINARY + SLIPS]
     assert len(everything) == len(set(everything))
 
 
 def test_each_rule_has_its_section() -> None:
     """No rule is without commands that break it, and no section is without a rule."""
     assert {rule for rule, _ in DANGEROUS} == set(NAMES)
+
+
+def test_the_document_has_each_slip_and_each_rule() -> None:
+    """Whoever reads what the check does, reads what it does not do."""
+    listed = {line for block in DOCUMENT.split("```sh\n")[1:] for line in block.split("\n```")[0].splitlines()}
+    assert listed == {command for _, command in SLIPS}
+    named = {line.split("`")[1] for line in DOCUMENT.splitlines() if line.startswith("| `")}
+    assert named == set(NAMES)
