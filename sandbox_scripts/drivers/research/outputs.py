@@ -153,7 +153,8 @@ def _sed(simple: Simple) -> str | None:
     match = re.fullmatch(r"s(.)(.*?)\1(.*?)\1(g?)", script[:LONGEST_SCRIPT], re.DOTALL)
     if simple.stdin is None or match is None or re.search(r"[][.*^$\\&+?(){}]", match[2] + match[3]):
         return None
-    return simple.stdin.replace(match[2], match[3])
+    lines = simple.stdin.split("\n")
+    return "\n".join(line.replace(match[2], match[3], -1 if match[4] else 1) for line in lines)
 
 
 def _pwd(simple: Simple) -> str:
