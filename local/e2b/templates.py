@@ -1,7 +1,7 @@
-"""What the template `sandstream` adds to a sandbox: the Agent SDK, the CLI `claude` and the runner, all read-only.
+"""What the template `sandstream` adds to a sandbox, read-only: the Agent SDK with its CLI, a parser, the runner.
 
-Both come from the environment that the server itself runs in. Only the SDK's own distribution and what it requires are
-offered, file by file as their records list them, and no `.pth` file: whatever else is installed beside them stays
+The packages come from the environment that the server itself runs in. Only those distributions and what they require
+are offered, file by file as their records list them, and no `.pth` file: whatever else is installed beside them stays
 outside, and adds nothing to an interpreter's start.
 """
 
@@ -24,6 +24,7 @@ from functions.bundle import Bundle
 BASE = "base"
 SANDSTREAM = "sandstream"
 DISTRIBUTION = "claude-agent-sdk"
+PARSER = ("tree-sitter", "tree-sitter-bash")
 CLI = "claude_agent_sdk/_bundled/claude"
 # Where a sandbox finds them: an environment in Python's own form, and the runner as E2B's template has it.
 ENVIRONMENT = "/opt/claude"
@@ -112,7 +113,10 @@ def _environment(root: Path, interpreter: str) -> Path:
 
 def _files() -> Iterator[tuple[Path, Path]]:
     """Every file of the distributions, and the bytecode of each module, as (where it is, its place below)."""
-    for one in {d.metadata["Name"]: d for d in required(DISTRIBUTION).values()}.values():
+    found: dict[str, Distribution] = {}
+    for name in (DISTRIBUTION, *PARSER):
+        required(name, found=found)
+    for one in {d.metadata["Name"]: d for d in found.values()}.values():
         for listed in one.files or []:
             relative, source = Path(str(listed)), Path(str(listed.locate()))
             if ".." in relative.parts or relative.suffix in (".pth", ".pyc") or str(listed) == CLI:

@@ -193,3 +193,12 @@ def test_the_runner_never_needs_the_template_sdk() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     for path in (ROOT / "sandbox_scripts").rglob("*.py"):
         assert "sandbox_scripts.template" not in path.read_text(), path
+
+
+def test_the_parser_of_commands_is_pinned_for_the_template() -> None:
+    """Sandboxes have the parser that the check of commands was tested with."""
+    pins = re.compile(r"^(tree-sitter[\w-]*)==([^\s;]+)", re.MULTILINE)
+    tested = dict(pins.findall((ROOT / "requirements.txt").read_text()))
+    installed = dict(pins.findall((ROOT / "sandbox_scripts/requirements.txt").read_text()))
+    assert installed == tested
+    assert installed.keys() == {"tree-sitter", "tree-sitter-bash"}

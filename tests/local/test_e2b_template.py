@@ -62,6 +62,14 @@ async def test_the_sdk_and_the_cli_are_there(sandbox: AsyncSandbox) -> None:
     assert git
 
 
+async def test_the_parser_of_commands_is_there(sandbox: AsyncSandbox) -> None:
+    """An isolated interpreter imports the grammar, compiled, with its parser."""
+    said = await sandbox.commands.run(
+        "python3 -I -c 'import tree_sitter as t, tree_sitter_bash as b; t.Language(b.language()); print(1)'"
+    )
+    assert said.stdout == "1\n"
+
+
 async def test_nothing_else_of_the_environment_is_there(sandbox: AsyncSandbox) -> None:
     """What is installed beside the SDK stays outside, no `.pth` file is read, and nothing can be changed."""
     listed = (await sandbox.commands.run(f"ls -A {ENVIRONMENT}/{PACKAGES}")).stdout.split()
