@@ -43,8 +43,9 @@ image = (
         uv_version=UV_VERSION,
     )
     .add_local_python_source("functions", "sandbox_scripts", "sandstream")
-    # The one file of these houses that is read in a container and is no module: Modal takes modules only.
+    # The files of these houses that are read in a container and are no modules: Modal takes modules only.
     .add_local_file(Path(__file__).with_name("prices.json"), "/root/functions/prices.json")
+    .add_local_file(Path(__file__).with_name("words.json"), "/root/functions/words.json")
 )
 
 
