@@ -4,7 +4,8 @@ import re
 from decimal import Decimal
 
 GROUPED_BY = re.compile(r"[ '\u00a0\u202f]")
-THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|\d{1,3}\.\d{3},\d+")
+BY_COMMAS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+BY_POINTS = re.compile(r"-?\d{1,3}(?:(?:\.\d{3}){2,}(?:,\d+)?|\.\d{3},\d+)")
 YEAR = re.compile(r"(?:19|20)\d\d")
 HUNDRED = 100
 # Digits; Decimal computes exactly with more than these and any scale of ours.
@@ -18,9 +19,10 @@ def number(text: str) -> str:
     point, and is not grouped by them, is a version and stays as it is; so do zeros at its end: 3.10 is not 3.1.
     """
     plain = GROUPED_BY.sub("", text).replace("\u2212", "-")
-    if THOUSANDS.fullmatch(plain.lstrip("-")):
-        group = "," if plain.find(",") < plain.rfind(".") or "." not in plain else "."
-        plain = plain.replace(group, "") if "," in plain or plain.count(".") > 1 else plain
+    if BY_COMMAS.fullmatch(plain):
+        plain = plain.replace(",", "")
+    elif BY_POINTS.fullmatch(plain):
+        plain = plain.replace(".", "")
     plain = plain.replace(",", ".")
     return unpadded(plain) if plain.lstrip("-").isdigit() else plain
 

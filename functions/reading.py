@@ -28,12 +28,14 @@ class Reading:
     negated: bool = False
     directed: bool = False
     either_order: bool = False
+    # As they come in the text, each once; without units and numbers that are bound to one another.
     order: list[str] = field(default_factory=list)
     # What stands behind from, to, by or about: flights to Paris are not flights from Paris.
     roles: dict[str, str] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=4096)
+# A lookup compares one question with a few remembered ones: it is read once for all of them.
+@lru_cache(maxsize=256)
 def read(text: str) -> Reading:
     """What the question says."""
     return Reader(list(tokens(unicodedata.normalize("NFKC", text)))).reading()
@@ -193,7 +195,7 @@ class Reader:
         if self._role:
             self._read.roles.setdefault(key, self._role)
             self._role = None
-        if kind in ("name", "place", "unit", "number") and key not in self._read.order:
+        if key not in self._read.order:
             self._read.order.append(key)
 
 
