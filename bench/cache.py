@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from functions.agreement import disagreement
 from functions.reading import read
-from tests.cache.pairs import Pair, pairs
+from tests.cache.pairs import LATER, Pair, pairs
 
 # Of the pairs that ask different things, so many may be taken for the same.
 MOST_FALSE_HITS = 0.01
@@ -116,6 +116,14 @@ def measure() -> list[tuple[str, str]]:
         lines += [(f"cache, {name}: chosen by", str(result(tuned, threshold, agreement=agreement)))]
         lines += [(f"cache, {name}: held back{label}", str(result(part, threshold, agreement=agreement)))
                   for label, part in parts(held)]  # fmt: skip
+    later = scored([pair for file in LATER for pair in pairs(file)])
+    for agreement, name in ((False, "without"), (True, "with")):
+        lines += [
+            (f"cache, {threshold:.4f} {name} agreement: held back", str(result(held, threshold, agreement=agreement)))
+        ]
+        lines += [
+            (f"cache, {threshold:.4f} {name} agreement: later sets", str(result(later, threshold, agreement=agreement)))
+        ]
     return [*lines, ("cache: agreement of two questions", f"{milliseconds_of_agreement(pairs()):.2f} ms")]
 
 

@@ -32,6 +32,8 @@ class Reading:
     order: list[str] = field(default_factory=list)
     # What stands behind from, to, by or about: flights to Paris are not flights from Paris.
     roles: dict[str, str] = field(default_factory=dict)
+    # What a preposition attaches to the rest may stand elsewhere: the CEO of Tesla, in Firefox.
+    attached: set[str] = field(default_factory=set)
 
 
 # A lookup compares one question with a few remembered ones: it is read once for all of them.
@@ -50,6 +52,7 @@ class Reader:
         self._lexicon: Lexicon = lexicon()
         self._is_headline = self._capitals() > HEADLINE_SHARE
         self._role: str | None = None
+        self._attaches = False
         self._read = Reading(language=language(self._texts))
 
     def reading(self) -> Reading:
@@ -66,7 +69,14 @@ class Reader:
         read, known = self._read, set(self._texts)
         read.directed = bool(known & marks().direction)
         read.either_order = bool(known & marks().either_order)
+        # «Do cats …», but not «do you know …», which is one term.
+        if self._texts and self._texts[0] in marks().inverted and self._taken(0) <= 1:
+            read.asked.add("whether")
         read.tenses = {tense for tense, terms in marks().tenses.items() if known & terms}
+
+    def _taken(self, at: int) -> int:
+        found = self._lexicon.longest(self._texts, at)
+        return found[0] if found else 0
 
     def _take(self, at: int) -> int:
         token = self._tokens[at]
@@ -144,6 +154,7 @@ class Reader:
             return 1
         found = self._lexicon.longest(self._texts, at)
         self._role = marks().roles.get(token.text, self._role)
+        self._attaches = self._attaches or token.text in marks().attaching
         if found is None or (token.text == "may" and not self._is_month(at)):
             if token.text != "may":
                 self._unknown(at)
@@ -195,6 +206,9 @@ class Reader:
         if self._role:
             self._read.roles.setdefault(key, self._role)
             self._role = None
+        if self._attaches:
+            self._read.attached.add(key)
+            self._attaches = False
         if key not in self._read.order:
             self._read.order.append(key)
 

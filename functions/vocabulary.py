@@ -34,6 +34,8 @@ class Words(BaseModel):
     tenses: dict[str, Terms]
     direction: Terms
     roles: dict[str, Terms]
+    inverted: Terms
+    attaching: Terms
     either_order: Terms
     relative_dates: dict[str, Terms]
     months: list[Terms]
@@ -92,6 +94,8 @@ class Marks:
     either_order: frozenset[str]
     tenses: dict[str, frozenset[str]]
     roles: dict[str, str]
+    inverted: frozenset[str]
+    attaching: frozenset[str]
     units: frozenset[str]
 
 
@@ -104,6 +108,8 @@ def marks() -> Marks:
         either_order=single(known.either_order),
         tenses={tense: single(terms) for tense, terms in known.tenses.items()},
         roles={word: role for role, terms in known.roles.items() for word in single(terms)},
+        inverted=single(known.inverted),
+        attaching=single(known.attaching),
         units=frozenset(known.unit_letters).union(*map(single, known.units.values())),
     )
 
