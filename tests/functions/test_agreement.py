@@ -214,10 +214,10 @@ def test_capitals_and_spaces_say_nothing(question: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(QUESTIONS), st.integers(min_value=2, max_value=1800))
+@given(st.sampled_from(QUESTIONS), st.sampled_from([7, 13, 37, 611, 1789]))
 def test_a_number_more_is_another_question(question: str, number: int) -> None:
-    """Whatever it counts; years are dates, and have a test of their own."""
-    assert disagreement(question, f"{question} {number}") is not None or str(number) in question
+    """Whatever it counts; none of these is in a question already."""
+    assert disagreement(question, f"{question} {number}") is not None
 
 
 @settings(max_examples=200, deadline=None)
