@@ -24,7 +24,8 @@ from functions.bundle import Bundle
 BASE = "base"
 SANDSTREAM = "sandstream"
 DISTRIBUTION = "claude-agent-sdk"
-PARSER = ("tree-sitter", "tree-sitter-bash")
+# What research works with: the SDKs it asks models through, and what it reads commands with.
+RESEARCH = ("anthropic", "openai", "tree-sitter", "tree-sitter-bash")
 CLI = "claude_agent_sdk/_bundled/claude"
 # Where a sandbox finds them: an environment in Python's own form, and the runner as E2B's template has it.
 ENVIRONMENT = "/opt/claude"
@@ -114,7 +115,7 @@ def _environment(root: Path, interpreter: str) -> Path:
 def _files() -> Iterator[tuple[Path, Path]]:
     """Every file of the distributions, and the bytecode of each module, as (where it is, its place below)."""
     found: dict[str, Distribution] = {}
-    for name in (DISTRIBUTION, *PARSER):
+    for name in (DISTRIBUTION, *RESEARCH):
         required(name, found=found)
     for one in {d.metadata["Name"]: d for d in found.values()}.values():
         for listed in one.files or []:

@@ -135,10 +135,11 @@ def test_the_sources_are_the_three_houses_that_the_endpoints_use(world: ModalWor
     assert {name for name, path in here.items() if mounted[name] != path.read_bytes()} == set()
 
 
-def test_the_prices_are_where_the_endpoints_read_them(world: ModalWorld, web: Any) -> None:
-    """Modal mounts the data files of the package that the app is in; without this one no first request is answered."""
+@pytest.mark.parametrize("name", [path.name for path in (ROOT / "functions").glob("*.json")])
+def test_the_lists_are_where_the_endpoints_read_them(name: str, world: ModalWorld, web: Any) -> None:
+    """Modal takes modules only, unless it is told: without the prices no first request would be answered."""
     mounted = world.files(web)
-    assert mounted["/root/functions/prices.json"] == (ROOT / "functions/prices.json").read_bytes()
+    assert mounted[f"/root/functions/{name}"] == (ROOT / "functions" / name).read_bytes()
 
 
 def test_no_setting_travels_with_the_sources(world: ModalWorld, web: Any) -> None:
