@@ -43,3 +43,35 @@ image = (
         uv_version=UV_VERSION,
     )
     .add_local_python_source("functions", "sandbox_scripts", "sandstream")
+)
+
+
+@app.function(
+    image=image,
+    secrets=[secret],
+    timeout=REQUEST_TIMEOUT_SECONDS,
+    startup_timeout=START_TIMEOUT_SECONDS,
+    region=REGION,
+    min_containers=1,
+    enable_memory_snapshot=True,
+)
+@modal.concurrent(max_inputs=CONCURRENT_REQUESTS)
+@modal.asgi_app()
+def web() -> FastAPI:
+    """The endpoints. `web.local()` gives the same app without Modal."""
+    return serve()
+
+
+@app.function(
+    image=image,
+    secrets=[secret],
+    schedule=modal.Period(seconds=SWEEP_PERIOD_SECONDS),
+    timeout=SWEEP_TIMEOUT_SECONDS,
+    region=REGION,
+)
+async def sweep() -> None:
+    """One sweep, unless SWEEP_SECONDS is 0. A second one may begin before it has ended."""
+    settings = Settings.read()
+    configure(settings.log_level)
+    if settings.sweep_seconds:
+        await once(settings)
