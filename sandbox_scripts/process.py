@@ -26,6 +26,8 @@ from .procfs import Stat, all_processes, is_alive, parse_stat, read_environ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .job import Job
 
 MARKER = "SANDSTREAM_COMMAND"
@@ -73,7 +75,7 @@ class Process:
 
     def __init__(self, directory: str, marker: str, adopts: bool) -> None:
         self.directory = directory
-        self._adopts = adopts
+        self.adopts = adopts
         self.started = boottime()
         self._ended: float | None = None
         self._marker = f"{MARKER}={marker}".encode()
@@ -88,8 +90,8 @@ class Process:
     ) -> Process:
         """Start the attempt `name`, or find it again when it was started before. Raise OSError.
 
-        `adopts` says that every child of this very process belongs to the command, see prctl.py. The command's
-        `environment` is the runner's own, unless given.
+        `adopts` says that every child of this very process belongs to the command, see prctl.py; it may change as
+        other commands come and go. The command's `environment` is the runner's own, unless given.
         """
         directory = os.path.join(job.path("children"), name)
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -114,6 +116,11 @@ class Process:
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         poll.poll(seconds * 1000)
+
+    def watch(self, poll: select.poll) -> None:
+        """Have `poll` return when the wrapper goes. One that is gone already would only make it spin."""
+        if self._pidfd >= 0 and self.running():
+            poll.register(self._pidfd, select.POLLIN)
 
     def running(self) -> bool:
         """Whether the wrapper lives: until then output may still come."""
@@ -153,7 +160,7 @@ class Process:
         leader = self.leader()
         processes = all_processes()
         found = {stat.pid for stat in processes if self._belongs(stat, leader)}
-        parents = found | {self._wrapper.pid} | ({os.getpid()} if self._adopts else set())
+        parents = found | {self._wrapper.pid} | ({os.getpid()} if self.adopts else set())
         while grown := {stat.pid for stat in processes if stat.ppid in parents and stat.pid not in parents}:
             parents |= grown
         infrastructure = {stat.pid for stat in processes if stat.session == self._wrapper.session}
@@ -182,7 +189,7 @@ class Process:
             self._pidfd = -1
         if self._child is not None:
             self._child.wait()
-        if self._adopts:
+        if self.adopts:
             _reap()
 
     def _start(self, working_directory: str, command: str, environment: dict[str, str] | None) -> None:
@@ -228,6 +235,14 @@ class Process:
         if key not in self._ours:
             self._ours[key] = self._marker in read_environ(stat.pid).split(b"\0")
         return self._ours[key]
+
+
+def wait_for_any(processes: Iterable[Process], seconds: float) -> None:
+    """Return when one more wrapper is gone, or after `seconds`."""
+    poll = select.poll()
+    for process in processes:
+        process.watch(poll)
+    poll.poll(seconds * 1000)
 
 
 def _reap() -> None:
