@@ -22,6 +22,8 @@ from sandbox_scripts.procfs import DEAD_STATES, all_processes, read_environ, rea
 from tests.runner.log_server import LogServer
 
 if TYPE_CHECKING:
+    from tests.runner.inquiry import Inquiry
+    from tests.runner.model_server import ModelServer
     from tests.runner.session_server import SessionLog
     from tests.runner.talk import Talk
 
@@ -209,6 +211,25 @@ def talk(tmp_path: Path, session_log: SessionLog) -> Iterator[Talk]:
     talk.fake()
     yield talk
     talk.close()
+
+
+@pytest.fixture
+def models() -> Iterator[ModelServer]:
+    """The models' wires."""
+    from tests.runner.model_server import ModelServer  # likewise
+
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def inquiry(tmp_path: Path, log: LogServer, models: ModelServer) -> Iterator[Inquiry]:
+    """One research run, cleaned up afterwards."""
+    from tests.runner.inquiry import Inquiry  # likewise
+
+    inquiry = Inquiry(tmp_path, log, models)
+    yield inquiry
+    inquiry.close()
 
 
 @pytest.fixture
