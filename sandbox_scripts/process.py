@@ -22,7 +22,7 @@ import time
 from stat import S_ISREG
 
 from .clock import boottime
-from .procfs import Stat, all_processes, is_alive, parse_stat, read_environ
+from .procfs import Stat, all_processes, is_alive, parse_stat, read_environ, read_pipes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ class Process:
     def members(self) -> list[int]:
         """Every live process of the command: its session, what carries its marker, and all their descendants.
 
+        Of the runner's orphans all with `adopts`, else those that hold the command's streams.
+
         The wrapper and the pumps are not among them: they end by themselves when the streams close. Nor are
         processes of another user (sudo): they are beyond the runner's power and end with the sandbox.
         """
@@ -159,11 +161,13 @@ class Process:
             return []
         leader = self.leader()
         processes = all_processes()
+        infrastructure = {stat.pid for stat in processes if stat.session == self._wrapper.session}
         found = {stat.pid for stat in processes if self._belongs(stat, leader)}
+        if not self.adopts:
+            found |= _holders(processes, infrastructure)
         parents = found | {self._wrapper.pid} | ({os.getpid()} if self.adopts else set())
         while grown := {stat.pid for stat in processes if stat.ppid in parents and stat.pid not in parents}:
             parents |= grown
-        infrastructure = {stat.pid for stat in processes if stat.session == self._wrapper.session}
         others = infrastructure | {self._wrapper.pid, os.getpid()}
         return sorted(pid for pid in parents - others if _may_signal(pid))
 
@@ -190,7 +194,7 @@ class Process:
         if self._child is not None:
             self._child.wait()
         if self.adopts:
-            _reap()
+            reap()
 
     def _start(self, working_directory: str, command: str, environment: dict[str, str] | None) -> None:
         environment = {**(environment or os.environ), MARKER: self._marker.decode().partition("=")[2]}
@@ -245,7 +249,15 @@ def wait_for_any(processes: Iterable[Process], seconds: float) -> None:
     poll.poll(seconds * 1000)
 
 
-def _reap() -> None:
+def _holders(processes: list[Stat], infrastructure: set[int]) -> set[int]:
+    """The children of this process that hold a pipe to one of the pumps."""
+    pipes = set().union(*map(read_pipes, infrastructure))
+    children = {stat.pid for stat in processes if stat.ppid == os.getpid()} - infrastructure
+    return {pid for pid in children if not pipes.isdisjoint(read_pipes(pid))}
+
+
+def reap() -> None:
+    """Reap every child that is dead: a zombie looks alive to whoever sends it a signal."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -22,6 +22,7 @@ class Place:
     def __init__(self, keeps_output: bool) -> None:
         self.attempt = 1
         self.running = False
+        self.command = ""
         # By the clock of time.monotonic(). A restart in the middle of the delay goes on without the rest of it.
         self.next_at = 0.0
         self.offsets = dict.fromkeys(STREAMS, 0)
@@ -31,7 +32,7 @@ class Place:
     def fold(self, kind: str, data: dict[str, Any]) -> None:
         """Take in one of the step's events."""
         if kind == "command.started":
-            self.running, self.attempt = True, data["attempt"]
+            self.running, self.attempt, self.command = True, data["attempt"], data["command"]
             self.offsets = dict.fromkeys(STREAMS, 0)
             self.excerpts = {stream: Excerpt() for stream in STREAMS} if self._keeps_output else {}
         elif kind == "command.output":

@@ -5,8 +5,8 @@ it: those are never started. At most `SIDE_BY_SIDE` run at a time.
 
 A budget that is spent, a cancellation and the run's deadline end what is under way, and nothing more is started.
 
-What a command leaves behind is ended with it. A daemon that left its session, its parent and its environment can be
-told to be somebody's only when one command runs alone: side by side it is ended with the last of them.
+What a command leaves behind is ended with it. Of a daemon that left its session, its parent and its environment, and
+holds no stream of the command's, nobody can say whose it is: it is ended with the last of those that run.
 
     steps = Steps(run)               # reads the spool: what it says of steps is never done again
     outcome = steps.run(plan)        # a list of Step; returns at once when they are all over already
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from ..control import BUDGET_REACHED, CANCELLED, TIMED_OUT
 from ..prctl import adopt_orphans, conceal
-from ..process import wait_for_any
+from ..process import reap, wait_for_any
 from ..redact import literal_forms
 from .attempt import Attempt, Step, failed, started
 from .progress import Progress
@@ -46,7 +46,8 @@ class Result:
 
     def __init__(self, step: Step, place: Place, completed: dict[str, Any]) -> None:
         self.index = step.index
-        self.command = step.command
+        # Redacted, as the log has it.
+        self.command = place.command
         # None when the command was killed together with what should have written its exit code down.
         self.exit_code: int | None = completed["exit_code"]
         self.succeeded = not failed(completed)
@@ -99,6 +100,7 @@ class Steps:
         """
         self._stale = True
         try:
+            self._find(plan)
             while self._advance(plan):
                 wait_for_any((attempt.process for attempt in self._live), POLL_SECONDS)
         except BaseException:
@@ -117,8 +119,7 @@ class Steps:
         return self._stale or bool(self._live)
 
     def _start(self, plan: Sequence[Step]) -> bool:
-        """Find what runs already, begin what is due; whether it is worth looking again."""
-        self._find(plan)
+        """Begin what is due; whether it is worth looking again."""
         ready = self._ready(plan)
         if not ready or self._progress.check() is not None:
             return False
@@ -129,9 +130,8 @@ class Steps:
 
     def _find(self, plan: Sequence[Step]) -> None:
         """Take up what a runner before this one has begun."""
-        known = {attempt.step.index for attempt in self._live}
         for step in plan:
-            if self._progress.place(step.index).running and step.index not in known:
+            if self._progress.place(step.index).running:
                 self._open(step)
 
     def _ready(self, plan: Sequence[Step]) -> list[Step]:
@@ -161,6 +161,8 @@ class Steps:
     def _close(self, attempt: Attempt) -> None:
         self._live.remove(attempt)
         attempt.close()
+        if self._adopts:
+            reap()  # those who run beside it see that it is gone
 
     def _quit(self) -> None:
         """End everything, and say nothing of it."""

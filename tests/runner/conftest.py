@@ -52,6 +52,8 @@ def command(text: str, timeout: float = 20, retryable: bool = False) -> dict[str
 class Bench:
     """One run: its directory, its log, and the runner started on it as often as a test likes."""
 
+    program: tuple[str, ...] = ("-m", "sandbox_scripts")
+
     def __init__(self, directory: Path, log: LogServer) -> None:
         self.directory, self.log = directory, log
         self.run_id = f"run-{uuid.uuid4().hex}"
@@ -87,7 +89,7 @@ class Bench:
         """Start the runner on the job."""
         with (self.directory / "runner.err").open("ab") as errors:
             runner = subprocess.Popen(
-                [RUNNER_PYTHON, "-m", "sandbox_scripts", str(self.directory / "job.json")],
+                [RUNNER_PYTHON, *self.program, str(self.directory / "job.json")],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stderr=errors,
