@@ -22,6 +22,7 @@ from sandbox_scripts.procfs import DEAD_STATES, all_processes, read_environ, rea
 from tests.runner.log_server import LogServer
 
 if TYPE_CHECKING:
+    from tests.runner.plans import PlansBench
     from tests.runner.session_server import SessionLog
     from tests.runner.talk import Talk
 
@@ -167,6 +168,16 @@ def log() -> Iterator[LogServer]:
 def bench(tmp_path: Path, log: LogServer) -> Iterator[Bench]:
     """One run, cleaned up afterwards."""
     bench = Bench(tmp_path, log)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def plans(tmp_path: Path, log: LogServer) -> Iterator[PlansBench]:
+    """One run of plans, cleaned up afterwards."""
+    from tests.runner.plans import PlansBench  # which is made of what stands here
+
+    bench = PlansBench(tmp_path, log)
     yield bench
     bench.close()
 
