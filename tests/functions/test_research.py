@@ -3,12 +3,21 @@
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from pydantic import ValidationError
 
+from functions.bundle import Bundle
+from functions.embeddings import Embeddings
+from functions.errors import ModelNotConfigured
+from functions.identity import Caller, RunTokens
+from functions.launch import Launcher
 from functions.planners import Planner
-from functions.research import AcceptedTask, RememberedTask, ResearchRequest, as_told
+from functions.research import AcceptedTask, RememberedTask, Research, ResearchRequest, as_told
+from functions.sandboxes import Sandboxes
 from functions.settings import Settings
+from functions.store import Store
+from functions.timing import Timings
 
 Json = dict[str, Any]
 BUDGET = {"type": "limit", "max_list_cost": {"amount": "25", "currency": "USD"}}
@@ -149,3 +158,25 @@ def test_a_remembered_task_says_whose_answer_it_is() -> None:
         "source_task_id": str(source),
         "age": 12,
     }
+
+
+def untouched(settings: Settings) -> Research:
+    """Where nobody may be asked for anything."""
+
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(f"{request.method} {request.url}")
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(fail))
+    store = Store(settings, http)
+    launcher = Launcher(settings, store, Sandboxes(settings, Bundle(b"", "runner.pyz")), RunTokens(settings))
+    return Research(settings, store, Embeddings(settings, http), launcher)
+
+
+@pytest.mark.parametrize(("model", "missing"), [(None, "OPENAI_API_KEY"), ("claude-opus-5", "ANTHROPIC_API_KEY")])
+async def test_a_model_without_a_key_is_refused_before_anything_is_done(
+    model: str | None, missing: str, settings: Settings
+) -> None:
+    """By the name of the setting that is missing."""
+    caller = Caller(uuid4(), "a.users.token")
+    with pytest.raises(ModelNotConfigured, match=missing):
+        await untouched(settings).ask(request(model=model), caller, None, Timings())
