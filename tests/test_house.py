@@ -26,7 +26,7 @@ FLOORS = (
     {"wiring", "template", "doctor"},
     {"turns", "research"},
     {"recovery"},
-    {"launch", "streams", "run_checks"},
+    {"launch", "streams", "run_checks", "research_checks"},
     {"sandboxes", "snapshots", "supabase_checks"},
     {
         "agents",
