@@ -21,7 +21,7 @@ class Message(BaseModel):
     @field_validator("content", mode="before")
     @classmethod
     def _as_blocks(cls, content: object) -> object:
-        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+        return as_blocks(content)
 
     @field_validator("content")
     @classmethod
@@ -53,8 +53,7 @@ class CountRequest(BaseModel):
         try:
             request = cls.model_validate_json(body)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ModelError(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
+            raise ModelError(400, first_wrong(error)) from None
         check_tool_results(request.messages)
         return request
 
@@ -75,6 +74,17 @@ class MessagesRequest(CountRequest):
 
     max_tokens: int = Field(ge=1)
     stream: bool = False
+
+
+def as_blocks(content: object) -> object:
+    """A plain text as one block."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def first_wrong(error: ValidationError) -> str:
+    """The first field that is wrong, and why."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
 
 
 def counted(value: object) -> int:
