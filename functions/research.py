@@ -1,5 +1,6 @@
 """Research: a question in words, answered by a run that plans, or from memory where it was answered before."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -24,6 +25,8 @@ from functions.timing import Timings
 ROUTE = "POST /v1/research"
 MAX_QUERY_LENGTH = 8000
 MAX_CONTEXT = 20
+# Of all of it, as JSON: less than the table's CHECK takes.
+MAX_CONTEXT_BYTES = 60_000
 MIN_SECONDS = 10
 
 log = structlog.get_logger(__name__)
@@ -34,6 +37,13 @@ def asked(query: str) -> str:
     if not (stripped := without_nul(query).strip()):
         raise ValueError("must ask something")
     return stripped
+
+
+def context_size(context: tuple[str, ...]) -> tuple[str, ...]:
+    """The limit is that of the JSON which is stored."""
+    if len(json.dumps(context, ensure_ascii=False).encode()) > MAX_CONTEXT_BYTES:
+        raise ValueError(f"must have at most {MAX_CONTEXT_BYTES} bytes as JSON")
+    return context
 
 
 Query = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_LENGTH), AfterValidator(asked)]
@@ -61,7 +71,9 @@ class ResearchRequest(Request):
     """The body of `POST /v1/research`."""
 
     query: Query
-    context: Annotated[tuple[Context, ...], Field(max_length=MAX_CONTEXT, strict=False)] = ()
+    context: Annotated[
+        tuple[Context, ...], Field(max_length=MAX_CONTEXT, strict=False), AfterValidator(context_size)
+    ] = ()
     options: ResearchOptions = ResearchOptions()
 
     @property

@@ -40,6 +40,13 @@ def test_a_question_may_have_8000_characters() -> None:
     assert request("  What? \n").query == "What?"
 
 
+@pytest.mark.parametrize("context", [[""], ["x"] * 21, ["x" * 8001], ["é" * 8000] * 4, "x", [7]])
+def test_what_is_no_context_is_refused(context: Any) -> None:
+    """Twenty texts at most, of 60,000 bytes together."""
+    with pytest.raises(ValidationError):
+        request(context=context)
+
+
 @pytest.mark.parametrize(
     "options",
     [
