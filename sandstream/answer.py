@@ -42,6 +42,13 @@ def heading(plan: Plan) -> str:
     return printable(f"{again}: {', '.join(part for part in parts if part)}")
 
 
+def expected(task: ResearchTask) -> str:
+    """What a task may take; nothing for one that takes nothing."""
+    lasts = "" if task.estimated_duration is None else f"{task.estimated_duration:g} s"
+    costs = "" if task.estimated_cost is None else dollars(task.estimated_cost.microusd)
+    return ", ".join(part for part in (lasts, costs) if part)
+
+
 def memory(task: ResearchTask) -> str:
     """Where an answer that was remembered comes from."""
     when = "" if task.age is None else f", found {ago(task.age)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,10 +16,14 @@ from sandstream.wire import LIVE, Answer, Page
 
 
 class Cost(Answer):
-    """An amount as the endpoints tell it: in cents, maybe with parts of one."""
+    """An amount as the endpoints tell it: in US cents, maybe with parts of one."""
 
     amount: Decimal
-    currency: str = "USD"
+
+    @property
+    def microusd(self) -> int:
+        """In millionths of a US dollar, rounded up."""
+        return math.ceil(self.amount * 10_000)
 
 
 class Citation(Answer):

@@ -58,11 +58,9 @@ class ResearchScreen:
     def accepted(self, task: ResearchTask) -> None:
         """What was asked has its name, and what it may take."""
         self.note(f"task {task.task_id}\nsession {task.session_id}")
-        lasts = "" if task.estimated_duration is None else f"{task.estimated_duration:g} s"
-        cost = task.estimated_cost
-        costs = "" if cost is None else f"{cost.amount / 100:.4f} {printable(cost.currency)}"
-        if not task.from_cache and (lasts or costs):
-            self.note("estimated: " + ", ".join(part for part in (lasts, costs) if part))
+        expected = answer.expected(task)
+        if expected:
+            self.note(f"estimated: {expected}")
 
     def show(self, event: Event) -> None:
         """The next one."""

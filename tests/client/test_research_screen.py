@@ -73,7 +73,7 @@ def test_a_whole_question_reads_well() -> None:
         == f"""\
 task {TASK_ID}
 session 22222222-2222-4222-8222-222222222222
-estimated: 60 s, 0.0500 USD
+estimated: 60 s, $0.0500
 asking scripted-planner
 
 plan: 2 steps, about 12 s, $0.0020, low risk
