@@ -78,9 +78,7 @@ def up(json_line: Annotated[bool, typer.Option("--json", help="One JSON line, fo
 def demo() -> None:
     """Show the main jobs on a local stack of its own: a plan, a conversation, questions; every event checked."""
     with stopping(), failing_cleanly(), local_stack() as stack:
-        is_real = bool(os.environ.get("ANTHROPIC_API_KEY"))
-        model = "is the real one" if is_real else "is scripted; with ANTHROPIC_API_KEY it is the real one"
-        out.print(Text(f"local stack at {stack.api_url}\nthe model {model}", style="dim"))
+        out.print(Text("\n".join([f"local stack at {stack.api_url}", *models()]), style="dim"))
         held = asyncio.run(with_client(stack.api_url, stack.user_token, lambda client: demonstration.run(out, client)))
     raise typer.Exit(0 if held else 1)
 
@@ -240,6 +238,15 @@ async def show(client: Sandstream, accepted: Run, json_lines: bool) -> None:
         async for event in client.watch(accepted.session_id):
             if event.run_id in (None, accepted.id):
                 emit(event.model_dump_json() if json_lines else lines(event, accepted.created_at))
+
+
+def models() -> list[str]:
+    """Which models the local stack has, and what would make them real."""
+    asked = (("Claude", "ANTHROPIC_API_KEY"), ("who plans research", "OPENAI_API_KEY"))
+    return [
+        f"{who} is the real one" if os.environ.get(variable) else f"{who} is scripted; with {variable}, the real one"
+        for who, variable in asked
+    ]
 
 
 def addresses(stack: LocalStack) -> Table:

