@@ -1,4 +1,4 @@
-"""The memory's lookup: what it adds to a question, for owners who have asked little and much, among others who have too.
+"""The memory's lookup: what it adds to a question, for owners who have asked little and much, among others like them.
 
 The lookup is the endpoints' own (`functions.cache.recall`), through Supabase's REST as the owner: one read, and the
 agreement of up to twenty questions. The embedding call before it is measured apart; it is the local model's, and no
@@ -38,8 +38,8 @@ with sessions as (
   insert into public.research_tasks (
     session_id, owner, status, query, question_hash, is_shared, similarity, source_age_seconds, answer, completed_at
   )
-    select n.id, n.owner, 'completed', 'What is the price of coin ' || n.number || ' in euros today?', repeat('0', 64), false,
-      1, 0, '{"answer": "-"}', now()
+    select n.id, n.owner, 'completed', 'What is the price of coin ' || n.number || ' in euros today?', repeat('0', 64),
+      false, 1, 0, '{"answer": "-"}', now()
     from numbered n
     returning id, owner
 )
@@ -48,7 +48,9 @@ insert into public.task_results (task_id, owner, answer, embedding, embedding_mo
   from (select a.*, row_number() over () as number from asked a) a
   cross join lateral (
     select case when a.number <= 20 then %(near)s::extensions.vector(384)
-      else (select array_agg(random() - 0.5) from generate_series(1, 384 + 0 * a.number::integer))::extensions.vector(384)
+      else (
+        select array_agg(random() - 0.5) from generate_series(1, 384 + 0 * a.number::integer)
+      )::extensions.vector(384)
     end as embedding
   ) e
 """
