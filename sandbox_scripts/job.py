@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 VERSION = 1
+# A run has one of them: the endpoints give the key of the model that it asks.
+MODEL_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")
 DEFAULT_GRACE_SECONDS = 3.0
 # Longer than a heartbeat and a request's deadline together: by then the older epoch has been told to go.
 TAKEOVER_SECONDS = 30.0
@@ -83,13 +85,12 @@ class Job:
         return token
 
     def _take_model_key(self) -> str:
-        """The key for the model's host; with egress rules a placeholder, which the rule outside replaces."""
-        key = os.environ.pop("ANTHROPIC_API_KEY", "")
+        """The key for the model's host, whichever there is; with egress rules a word that the rule outside replaces."""
+        keys = [key for name in MODEL_KEYS if (key := os.environ.pop(name, ""))]
         if self.credentials == "egress":
             return "placeholder"
-        if key:
-            self.redact.append(key)
-        return key
+        self.redact.extend(keys)
+        return keys[0] if keys else ""
 
 
 class Lock:

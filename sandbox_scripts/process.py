@@ -22,10 +22,12 @@ import time
 from stat import S_ISREG
 
 from .clock import boottime
-from .procfs import Stat, all_processes, is_alive, parse_stat, read_environ
+from .procfs import Stat, all_processes, is_alive, parse_stat, read_environ, read_pipes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .job import Job
 
 MARKER = "SANDSTREAM_COMMAND"
@@ -73,7 +75,7 @@ class Process:
 
     def __init__(self, directory: str, marker: str, adopts: bool) -> None:
         self.directory = directory
-        self._adopts = adopts
+        self.adopts = adopts
         self.started = boottime()
         self._ended: float | None = None
         self._marker = f"{MARKER}={marker}".encode()
@@ -88,8 +90,8 @@ class Process:
     ) -> Process:
         """Start the attempt `name`, or find it again when it was started before. Raise OSError.
 
-        `adopts` says that every child of this very process belongs to the command, see prctl.py. The command's
-        `environment` is the runner's own, unless given.
+        `adopts` says that every child of this very process belongs to the command, see prctl.py; it may change as
+        other commands come and go. The command's `environment` is the runner's own, unless given.
         """
         directory = os.path.join(job.path("children"), name)
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -114,6 +116,11 @@ class Process:
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         poll.poll(seconds * 1000)
+
+    def watch(self, poll: select.poll) -> None:
+        """Have `poll` return when the wrapper goes. One that is gone already would only make it spin."""
+        if self._pidfd >= 0 and self.running():
+            poll.register(self._pidfd, select.POLLIN)
 
     def running(self) -> bool:
         """Whether the wrapper lives: until then output may still come."""
@@ -145,6 +152,8 @@ class Process:
     def members(self) -> list[int]:
         """Every live process of the command: its session, what carries its marker, and all their descendants.
 
+        Of the runner's orphans all with `adopts`, else those that hold the command's streams.
+
         The wrapper and the pumps are not among them: they end by themselves when the streams close. Nor are
         processes of another user (sudo): they are beyond the runner's power and end with the sandbox.
         """
@@ -152,11 +161,13 @@ class Process:
             return []
         leader = self.leader()
         processes = all_processes()
+        infrastructure = {stat.pid for stat in processes if stat.session == self._wrapper.session}
         found = {stat.pid for stat in processes if self._belongs(stat, leader)}
-        parents = found | {self._wrapper.pid} | ({os.getpid()} if self._adopts else set())
+        if not self.adopts:
+            found |= _holders(processes, infrastructure)
+        parents = found | {self._wrapper.pid} | ({os.getpid()} if self.adopts else set())
         while grown := {stat.pid for stat in processes if stat.ppid in parents and stat.pid not in parents}:
             parents |= grown
-        infrastructure = {stat.pid for stat in processes if stat.session == self._wrapper.session}
         others = infrastructure | {self._wrapper.pid, os.getpid()}
         return sorted(pid for pid in parents - others if _may_signal(pid))
 
@@ -182,8 +193,8 @@ class Process:
             self._pidfd = -1
         if self._child is not None:
             self._child.wait()
-        if self._adopts:
-            _reap()
+        if self.adopts:
+            reap()
 
     def _start(self, working_directory: str, command: str, environment: dict[str, str] | None) -> None:
         environment = {**(environment or os.environ), MARKER: self._marker.decode().partition("=")[2]}
@@ -230,7 +241,23 @@ class Process:
         return self._ours[key]
 
 
-def _reap() -> None:
+def wait_for_any(processes: Iterable[Process], seconds: float) -> None:
+    """Return when one more wrapper is gone, or after `seconds`."""
+    poll = select.poll()
+    for process in processes:
+        process.watch(poll)
+    poll.poll(seconds * 1000)
+
+
+def _holders(processes: list[Stat], infrastructure: set[int]) -> set[int]:
+    """The children of this process that hold a pipe to one of the pumps."""
+    pipes = set().union(*map(read_pipes, infrastructure))
+    children = {stat.pid for stat in processes if stat.ppid == os.getpid()} - infrastructure
+    return {pid for pid in children if not pipes.isdisjoint(read_pipes(pid))}
+
+
+def reap() -> None:
+    """Reap every child that is dead: a zombie looks alive to whoever sends it a signal."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -68,6 +68,16 @@ def read_environ(pid: int) -> bytes:
         return b""
 
 
+def read_pipes(pid: int) -> set[str]:
+    """The pipes a process holds an end of, by the kernel's names; empty when they may not be read."""
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            links = {os.readlink(entry.path) for entry in entries}
+    except OSError:
+        return set()
+    return {link for link in links if link.startswith("pipe:")}
+
+
 def _walk() -> Iterator[Stat]:
     try:
         names = os.listdir("/proc")

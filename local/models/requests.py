@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from local.models import schemas
 from local.models.errors import ModelError
 
 CHARACTERS_PER_TOKEN = 4
@@ -69,11 +70,26 @@ class CountRequest(BaseModel):
         return counted([self.system, self.tools, [message.content for message in self.messages]])
 
 
+class OutputConfig(BaseModel):
+    """How the answer is to look."""
+
+    format: Block | None = None
+
+
 class MessagesRequest(CountRequest):
     """A request for an answer. Fields that the script need not know are ignored."""
 
     max_tokens: int = Field(ge=1)
     stream: bool = False
+    output_config: OutputConfig = OutputConfig()
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """The same, and a schema of the answer that the real API would refuse."""
+        request = super().parse(body)
+        if request.output_config.format is not None:
+            schemas.ANTHROPIC.check(request.output_config.format.get("schema"))
+        return request
 
 
 def as_blocks(content: object) -> object:

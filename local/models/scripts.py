@@ -149,10 +149,13 @@ class Shelf:
 
 
 class Library:
-    """All scripts: first those for the CLI's own requests, then the operator's, then the built-in ones."""
+    """All scripts: those for the CLI's own requests, the operator's, and the built-in ones, research before the rest.
+
+    A question that is researched may have the words that a conversation's script waits for; not the other way round.
+    """
 
     def __init__(self, directory: Path | None, web: str = "") -> None:
-        directories = [BUILT_IN / "internal", *([directory] if directory else []), BUILT_IN]
+        directories = [BUILT_IN / "internal", *([directory] if directory else []), BUILT_IN / "research", BUILT_IN]
         self._shelves: Sequence[Shelf] = [Shelf(found, web) for found in directories]
 
     def script(self, conversation: Conversation) -> Script:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..job import Ending, Job
     from ..spool import Spool
 
-KINDS = ("commands", "claude")
+KINDS = ("commands", "claude", "research")
 
 
 class Run:

@@ -22,6 +22,8 @@ from sandbox_scripts.procfs import DEAD_STATES, all_processes, read_environ, rea
 from tests.runner.log_server import LogServer
 
 if TYPE_CHECKING:
+    from tests.runner.inquiry import Inquiry
+    from tests.runner.model_server import ModelServer
     from tests.runner.session_server import SessionLog
     from tests.runner.talk import Talk
 
@@ -49,6 +51,8 @@ def command(text: str, timeout: float = 20, retryable: bool = False) -> dict[str
 
 class Bench:
     """One run: its directory, its log, and the runner started on it as often as a test likes."""
+
+    program: tuple[str, ...] = ("-m", "sandbox_scripts")
 
     def __init__(self, directory: Path, log: LogServer) -> None:
         self.directory, self.log = directory, log
@@ -85,7 +89,7 @@ class Bench:
         """Start the runner on the job."""
         with (self.directory / "runner.err").open("ab") as errors:
             runner = subprocess.Popen(
-                [RUNNER_PYTHON, "-m", "sandbox_scripts", str(self.directory / "job.json")],
+                [RUNNER_PYTHON, *self.program, str(self.directory / "job.json")],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stderr=errors,
@@ -209,6 +213,25 @@ def talk(tmp_path: Path, session_log: SessionLog) -> Iterator[Talk]:
     talk.fake()
     yield talk
     talk.close()
+
+
+@pytest.fixture
+def models() -> Iterator[ModelServer]:
+    """The models' wires."""
+    from tests.runner.model_server import ModelServer  # likewise
+
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def inquiry(tmp_path: Path, log: LogServer, models: ModelServer) -> Iterator[Inquiry]:
+    """One research run, cleaned up afterwards."""
+    from tests.runner.inquiry import Inquiry  # likewise
+
+    inquiry = Inquiry(tmp_path, log, models)
+    yield inquiry
+    inquiry.close()
 
 
 @pytest.fixture

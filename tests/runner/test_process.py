@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from sandbox_scripts import process as process_module
 from sandbox_scripts import procfs
 from sandbox_scripts.job import Job
-from sandbox_scripts.process import Process
+from sandbox_scripts.process import Process, wait_for_any
 from sandbox_scripts.procfs import Stat, is_alive, parse_stat, read_stat
 from sandbox_scripts.stop import Stop
 from tests.runner.conftest import Bench, Open, alive, ended, until
@@ -335,3 +336,25 @@ def test_where_proc_is_closed_a_pid_is_enough_to_wait(open_process: Open, monkey
     found = process.exit()
     assert found is not None
     assert found.code == 2
+
+
+def test_waiting_for_any_ends_with_the_first(job: Job) -> None:
+    """The long one is not waited for."""
+    both = [Process.open(job, name, text) for name, text in (("0-1", "sleep 60"), ("1-1", "sleep 0.1"))]
+    wait_for_any(both, 1e6)
+    assert [process.running() for process in both] == [True, False]
+    Stop.running(both[0], 0.1).finish(0.01)
+    for process in both:
+        process.close()
+
+
+def test_a_wrapper_that_is_gone_is_not_watched(open_process: Open) -> None:
+    """It would end every wait at once, and the loop around it would spin."""
+    process = open_process("read -r < /dev/zero")
+    watched, spinning = select.poll(), select.poll()
+    process.watch(watched)
+    assert watched.poll(0) == []
+    Stop.running(process, 0.1).finish(0.01)
+    assert len(watched.poll(0)) == 1
+    process.watch(spinning)
+    assert spinning.poll(0) == []

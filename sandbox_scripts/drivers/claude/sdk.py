@@ -7,14 +7,14 @@ protocol itself), and imports it in any case. It is most of the import: 1.0 of 1
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import site
 import sys
 import types
+
+from ..packages import add_site_packages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SDK, HEAVY = "claude_agent_sdk", "mcp"
 
 def find() -> importlib.machinery.ModuleSpec | None:
     """Where the SDK is; None when it is not installed. Adds site-packages, which the runner is started without."""
-    _add_site_packages()
+    add_site_packages()
     return importlib.util.find_spec(SDK)
 
 
@@ -44,12 +44,6 @@ def load() -> None:
         sys.meta_path.remove(finder)
         _forget(HEAVY)
     importlib.import_module(SDK)
-
-
-@functools.cache  # each time would run the .pth files again
-def _add_site_packages() -> None:
-    if sys.flags.no_site:
-        site.main()
 
 
 class _Hollow(types.ModuleType):

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import functools
 import re
-import site
-import sys
 from dataclasses import dataclass
 
+from ..packages import add_site_packages
 from .nesting import Nesting, closing
 from .values import Unreadable
 
@@ -72,8 +71,7 @@ def text_of(node: Node) -> str:
 
 @functools.cache
 def _parser() -> Parser:
-    if sys.flags.no_site:
-        site.main()  # the runner is started without site-packages
+    add_site_packages()
     import tree_sitter
     import tree_sitter_bash
 

@@ -1,0 +1,98 @@
+"""An answer as a model replies it, held against the evidence: what it cites must have been there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field
+
+from .failures import Unusable
+from .replies import Said, parsed, schema_of, short
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .evidence import Evidence
+
+MOST_CITATIONS = MOST_FACTS = 100
+LONGEST_ANSWER = 20_000
+LONGEST_WORDS = 2000
+_FORMS = {
+    "number": (re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?"), "digits with at most one point, like 67123.45"),
+    "date": (re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d:\d\d.*)?)?)?"), "a date like 2026-01-31"),
+    "link": (re.compile(r"https?://\S+"), "an http or https URL"),
+}
+
+
+class Citation(Said):
+    """A step that the answer rests on, and the URL or file in it, if there is one."""
+
+    step: int
+    source: str | None = Field(default_factory=lambda: None)
+
+
+class Fact(Said):
+    """One typed result."""
+
+    kind: Literal["text", "number", "date", "link"]
+    name: str
+    value: str
+    unit: str | None = Field(default_factory=lambda: None)
+    step: int
+
+
+class Answer(Said):
+    """The text, with what proves it."""
+
+    answer: str
+    citations: list[Citation]
+    facts: list[Fact] = Field(default_factory=list)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of an answer."""
+    return schema_of(Answer)
+
+
+def read(text: str, evidence: Evidence) -> dict[str, Any]:
+    """The answer of a reply as research.answer has it. Raise Unusable, where it does not hold."""
+    said = parsed(Answer, text)
+    if not said.answer.strip():
+        raise Unusable("the answer is empty")
+    if len(said.citations) > MOST_CITATIONS or len(said.facts) > MOST_FACTS:
+        raise Unusable(f"at most {MOST_CITATIONS} citations and {MOST_FACTS} facts")
+    if not said.citations:
+        raise Unusable("nothing is cited: name at least one step that the answer rests on")
+    for citation in said.citations:
+        _hold_citation(citation, evidence)
+    for fact in said.facts:
+        _hold_fact(fact, evidence)
+    return _event(said)
+
+
+def _hold_citation(citation: Citation, evidence: Evidence) -> None:
+    _hold_step(citation.step, evidence)
+    if citation.source and not evidence.mentions(citation.source):
+        raise Unusable(f"the source {short(citation.source, 200)} is in no step's command or output")
+
+
+def _hold_fact(fact: Fact, evidence: Evidence) -> None:
+    _hold_step(fact.step, evidence)
+    form, words = _FORMS.get(fact.kind, (None, ""))
+    if form is not None and not form.fullmatch(fact.value):
+        raise Unusable(f"the value of {short(fact.name, 100)} is no {fact.kind}: write {words}")
+
+
+def _hold_step(index: int, evidence: Evidence) -> None:
+    if not evidence.has(index):
+        raise Unusable(f"step {index} did not run")
+
+
+def _event(said: Answer) -> dict[str, Any]:
+    data = said.model_dump()
+    data["answer"] = short(said.answer.strip(), LONGEST_ANSWER)
+    for citation in data["citations"]:
+        citation["source"] = citation["source"] and short(citation["source"], LONGEST_WORDS)
+    for fact in data["facts"]:
+        fact.update(name=short(fact["name"], LONGEST_WORDS), value=short(fact["value"], LONGEST_WORDS))
+    return data
