@@ -20,20 +20,20 @@ def step(command: str, *needs: int, timeout: int = 20, retryable: bool = False) 
     return {
         "command": command,
         "description": "a step",
-        "timeout": timeout,
+        "timeout_seconds": timeout,
         "retryable": retryable,
         "expected_output": "something",
         "needs": list(needs),
     }
 
 
-def plan(*steps: Json, cost: float = 0.01, duration: int = 5) -> str:
+def plan(*steps: Json, cost_microusd: int = 10_000, duration: int = 5) -> str:
     """A plan as the model says it."""
     return json.dumps(
         {
             "steps": list(steps),
             "estimated_duration_seconds": duration,
-            "estimated_cost_usd": cost,
+            "estimated_cost_microusd": cost_microusd,
             "risk": "low",
             "fallback": "say what is known",
         }

@@ -88,7 +88,7 @@ async def test_a_plan_that_is_refused_is_made_again(stack: Stack, http: httpx.As
 
 async def test_over_its_budget_not_one_command_runs(stack: Stack, http: httpx.AsyncClient, client: Sandstream) -> None:
     """The plan says what it will cost; what that is too much for ends before its first command."""
-    stack.script_model("dear", *scripts("gold", turn(plan(step("echo never"), cost=5.0))))
+    stack.script_model("dear", *scripts("gold", turn(plan(step("echo never"), cost_microusd=5_000_000))))
     budget = {"type": "limit", "max_list_cost": {"amount": "50", "currency": "USD"}}
     task = await ask(http, "How much gold is there?", budget=budget)
     events = await watched(client, task)
@@ -131,7 +131,7 @@ async def test_a_look_alike_is_asked_anew_and_can_be_cancelled(
     stack: Stack, http: httpx.AsyncClient, client: Sandstream, service: httpx.AsyncClient
 ) -> None:
     """Its own task with its own run; `use_cache: false` and `max_age: 0` are too, for the very same words."""
-    stack.script_model("slow", *scripts("snail", turn(plan(step("sleep 300", timeout=300), duration=300))))
+    stack.script_model("slow", *scripts("snail", turn(plan(step("sleep 200", timeout=200), duration=20))))
     first = await ask(http, "How fast is the snail?")
     others = [
         await ask(http, "How slow is the snail?"),
