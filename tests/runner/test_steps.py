@@ -218,16 +218,23 @@ def test_a_cancellation_ends_all_at_once_and_nothing_more_begins(plans: PlansBen
     assert plans.survivors() == []
 
 
-def test_a_run_that_is_cancelled_before_its_plan_begins_none_of_it(plans: PlansBench, log: LogServer) -> None:
-    """Every step is skipped."""
-    plans.plans([step(0, "touch ready; sleep 60")], [step(1, "true"), step(2, "true")])
-    runner = plans.start()
-    until((plans.home / "ready").exists)
+def test_a_run_that_is_cancelled_at_once_begins_no_step(plans: PlansBench, log: LogServer) -> None:
+    """Every step is skipped, and the plans after it are not looked at."""
     log.cancel_requested = True
-    ring(plans)
-    assert plans.finish(runner) == 0
-    assert (outcome(log)["stopped"], outcome(log)["skipped"]) == ("cancelled", [])
-    assert len(finished(log)["result"]["outcomes"]) == 1
+    plans.plans([step(0, "true"), step(1, "true")], [step(2, "true")], epoch=2)  # waits for the log's first answer
+    assert plans.finish() == 0
+    assert story(log) == []
+    assert finished(log)["result"] == {"outcomes": [{"stopped": "cancelled", "skipped": [0, 1], "results": []}]}
+
+
+def test_a_budget_that_is_spent_at_once_begins_no_step(plans: PlansBench, log: LogServer) -> None:
+    """Told all the same."""
+    log.budget_reached = MONTH
+    plans.plans([step(0, "true"), step(1, "true")], epoch=2)  # likewise
+    assert plans.finish() == 0
+    assert story(log) == []
+    assert_spent(log, 0)
+    assert outcome(log)["skipped"] == [0, 1]
 
 
 def test_a_run_over_its_limit_ends_all_that_runs(plans: PlansBench, log: LogServer) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 from pydantic import Field
 
 from .failures import Unusable
-from .replies import LONGEST_REPLY_BYTES, Said, parsed, schema_of, short
+from .replies import Said, parsed, schema_of, short
 
 MOST_STEPS = 12
 LONGEST_COMMAND = 16_000
@@ -49,14 +48,10 @@ def read(text: str) -> Plan:
     plan = parsed(Plan, text)
     if not 1 <= len(plan.steps) <= MOST_STEPS:
         raise Unusable(f"a plan has 1 to {MOST_STEPS} steps, this one {len(plan.steps)}")
-    if not (
-        0 <= plan.estimated_duration_seconds <= MOST_SECONDS and 0 <= plan.estimated_cost_microusd <= MOST_MICROUSD
-    ):
-        raise Unusable("estimates are not negative, and not beyond all measure")
+    _hold_estimate(plan.estimated_duration_seconds, MOST_SECONDS)
+    _hold_estimate(plan.estimated_cost_microusd, MOST_MICROUSD)
     for place, step in enumerate(plan.steps):
         _hold(place, step)
-    if len(json.dumps(plan.model_dump(), ensure_ascii=False).encode("utf-8", "replace")) > LONGEST_REPLY_BYTES:
-        raise Unusable(f"it is longer than {LONGEST_REPLY_BYTES} bytes")
     return plan
 
 
@@ -79,6 +74,8 @@ def _hold_estimate(value: float, most: int) -> None:
 def _hold(place: int, step: Step) -> None:
     if not step.command.strip():
         raise Unusable(f"steps.{place}: the command is empty")
+    if "\0" in step.command:
+        raise Unusable(f"steps.{place}: the command holds a NUL")
     if step.timeout_seconds <= 0:
         raise Unusable(f"steps.{place}: a timeout is more than 0 seconds")
     if len(step.command) > LONGEST_COMMAND:
