@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 def asked(query: str) -> str:
     """The question without the white space around it."""
     if not (stripped := without_nul(query).strip()):
-        raise ValueError("must ask something")
+        raise ValueError("the question is empty")
     return stripped
 
 
@@ -46,7 +46,7 @@ def context_size(context: tuple[str, ...]) -> tuple[str, ...]:
     return context
 
 
-Query = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_LENGTH), AfterValidator(asked)]
+Query = Annotated[str, Field(max_length=MAX_QUERY_LENGTH), AfterValidator(asked)]
 Context = Annotated[Text, Field(min_length=1, max_length=MAX_QUERY_LENGTH)]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$")]
 

@@ -1,7 +1,9 @@
 """A question from one POST to its answer, and each way that it can end without one."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +14,10 @@ from local.stack import Stack
 from sandstream.client import Sandstream
 from sandstream.events import Event
 from tests.conftest import Person
+from tests.e2e.faults import served
 from tests.e2e.researching import answer, plan, scripts, step, turn
 from tests.e2e.sandboxes import is_gone, sandbox_of, until
-from tests.e2e.sweeping import execute
+from tests.e2e.sweeping import about, age, execute, kill_runner, swept
 from tests.e2e.test_runs import assert_whole, of_type
 
 Json = dict[str, Any]
@@ -167,3 +170,42 @@ async def test_a_request_that_is_wrong_is_refused_by_name(body: Json, http: http
     told = await http.post("/v1/research", json=body)
     assert (told.status_code, told.json()["error"]["type"]) == (400, "invalid_request_error")
     assert told.json()["error"]["param"]
+
+
+async def test_a_killed_runner_goes_on_with_the_plan_that_stands(
+    stack: Stack, http: httpx.AsyncClient, client: Sandstream, service: httpx.AsyncClient
+) -> None:
+    """The next one asks for no other plan, and the step that ran meanwhile is not run again."""
+    wait = "until [ -e /tmp/go ]; do sleep 0.05; done; echo went"
+    stack.script_model("storm", *scripts("storm", turn(plan(step(wait, timeout=100))), turn(answer("It went."))))
+    task = await ask(http, "When is the storm over?")
+    run_id = UUID(task["run_id"])
+    sandbox = await sandbox_of(stack, service, run_id)
+
+    async def has_started() -> bool | None:
+        query = "select 1 from public.agent_events where run_id = %s and type = 'command.started'"
+        return bool(execute(stack, query, [run_id])) or None
+
+    await until(has_started, "the step")
+    await kill_runner(sandbox)
+    age(stack, run_id)
+    assert about(await swept(stack), run_id) == Counter(restarted=1)
+    await sandbox.files.write("/tmp/go", "")  # noqa: S108 inside the sandbox
+    events = await watched(client, task)
+    assert_whole(events)
+    counts = Counter(event.type for event in events)
+    assert (counts["plan.created"], counts["command.started"], counts["run.resumed"]) == (1, 1, 1)
+    assert (await read(http, task))["results"]["answer"] == "It went."
+
+
+async def test_without_a_model_the_run_fails_and_says_why(
+    stack: Stack, owner: Person, tmp_path: Path, client: Sandstream
+) -> None:
+    """Nobody can embed, so nothing is looked up, and nobody can plan; the question is taken all the same."""
+    async with served(stack, tmp_path, OPENAI_BASE_URL="http://127.0.0.1:9/v1") as url:
+        async with httpx.AsyncClient(base_url=url, headers=owner.headers, timeout=60) as http:
+            task = await ask(http, "Is anybody there?")
+        await watched(client, task)
+    async with owner.endpoints() as http:
+        found = await read(http, task)
+    assert (found["status"], found["error"]["type"]) == ("failed", "planner_unavailable")
