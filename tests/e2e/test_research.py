@@ -80,12 +80,13 @@ async def test_a_question_becomes_a_plan_and_an_answer_with_its_evidence(
 
 
 async def test_a_plan_that_is_refused_is_made_again(stack: Stack, http: httpx.AsyncClient, client: Sandstream) -> None:
-    """What was refused is told by its rule, and never ran."""
+    """What was refused is told by its rule, and never ran. Here Claude plans."""
     bad, good = plan(step("sudo cat /etc/shadow")), plan(step("echo fine"))
     stack.script_model("refused", *scripts("shadow", turn(bad), turn(answer("Fine.")), turn(good)))
-    events = await watched(client, await ask(http, "What is in the shadow?"))
+    events = await watched(client, await ask(http, "What is in the shadow?", model="claude-sonnet-5"))
     assert [reason["rule"] for reason in of_type(events, "plan.rejected")[0].data["reasons"]] == ["privilege"]
     assert [event.data["command"] for event in of_type(events, "command.started")] == ["echo fine"]
+    assert {event.data["model"] for event in of_type(events, "plan.created")} == {"claude-sonnet-5"}
     assert events[-2].type == "run.succeeded"
 
 
