@@ -24,6 +24,7 @@ from tests.runner.log_server import LogServer
 if TYPE_CHECKING:
     from tests.runner.inquiry import Inquiry
     from tests.runner.model_server import ModelServer
+    from tests.runner.plans import PlansBench
     from tests.runner.session_server import SessionLog
     from tests.runner.talk import Talk
 
@@ -169,6 +170,16 @@ def log() -> Iterator[LogServer]:
 def bench(tmp_path: Path, log: LogServer) -> Iterator[Bench]:
     """One run, cleaned up afterwards."""
     bench = Bench(tmp_path, log)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def plans(tmp_path: Path, log: LogServer) -> Iterator[PlansBench]:
+    """One run of plans, cleaned up afterwards."""
+    from tests.runner.plans import PlansBench  # which is made of what stands here
+
+    bench = PlansBench(tmp_path, log)
     yield bench
     bench.close()
 
