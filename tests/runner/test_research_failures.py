@@ -163,7 +163,7 @@ def test_a_plan_that_is_thought_to_cost_too_much_does_not_begin(inquiry: Inquiry
     inquiry.models.say(plan("echo never", estimated_cost_microusd=501))
     inquiry.ask(budget_microusd=500)
     ending = inquiry.drive()
-    failed_as(ending, "budget_reached", "the budget of the run is spent")
+    failed_as(ending, "budget_reached", "thought to cost more than the budget")
     assert ending.result is not None
     assert ending.result["stop_reason"] == {"type": "budget_reached"}
     told = {"scope": "run", "spent_microusd": 0, "limit_microusd": 500, "estimated_microusd": 501}

@@ -27,6 +27,8 @@ PLANS = 2
 MOST_REASONS = 50
 REJECTED, FAILED = "rejected", "failed"
 OVER_DURATION = "over-duration"
+# In budget.reached: what a plan was thought to cost, where nothing of it was spent.
+ESTIMATE = "estimated_microusd"
 
 
 def drive(run: Run) -> Ending:
@@ -63,14 +65,20 @@ class _Research:
                 self._gather()
                 self._answer()
         except Stopped as stopped:
-            progress = self._journal.progress
-            return cut_off(self._job, stopped.verdict, progress.result(), progress.budget)
+            return self._cut_off(stopped.verdict)
         except Failure as failure:
             error = {"type": failure.kind, "message": str(failure)}
             return Ending("failed", self._journal.progress.result(), error)
         finally:
             self._planner.close()
         return Ending("succeeded", self._journal.progress.result())
+
+    def _cut_off(self, verdict: str) -> Ending:
+        progress = self._journal.progress
+        ending = cut_off(self._job, verdict, progress.result(), progress.budget)
+        if ending.error is not None and ESTIMATE in (progress.budget or {}):
+            ending.error["message"] = "the plan is thought to cost more than the budget of the run"
+        return ending
 
     def _gather(self) -> None:
         """Plan and execute, and once more where that was refused or failed. Raise Failure where nothing was found."""
@@ -86,16 +94,17 @@ class _Research:
         if self._journal.progress.succeeded():
             return
         if because == REJECTED:
-            raise Failure(PLAN_REJECTED, "the plan breaks the rules, and so does the one after it")
+            raise Failure(PLAN_REJECTED, "the last plan breaks the rules, and nothing was found before")
         raise Failure(NOTHING_FOUND, "no step of the plans has succeeded")
 
     # The plan
 
     def _new_plan(self, number: int, because: str) -> dict[str, Any]:
         """Ask for it, and tell it."""
-        from . import plan  # pydantic takes its time, and is not in every sandbox
-
         self._journal.go_on()
+        self._planner.loaded()
+        from . import plan  # needs pydantic, which came with the SDK
+
         question = Question("plan", plan.schema(), prompts.PLANNING, self._request(because))
         drafted = self._planner.ask(question, plan.read)
         told = self._planner.redacted(plan.event(drafted, len(self._journal.progress.steps()), self._journal.left()))
@@ -159,7 +168,7 @@ class _Research:
         estimate, limit = plan["estimated_cost_microusd"], self._budget_microusd
         if limit is not None and estimate > limit:
             budget = {"scope": "run", "spent_microusd": 0, "limit_microusd": limit}
-            self._journal.reach({**budget, "estimated_microusd": estimate})
+            self._journal.reach({**budget, ESTIMATE: estimate})
 
     def _await_checker(self) -> None:
         """Before any money is spent on a plan that could not be checked. Raise Failure and Stopped."""
@@ -173,9 +182,10 @@ class _Research:
     # The answer
 
     def _answer(self) -> None:
+        self._journal.go_on()
+        self._planner.loaded()
         from . import answer
 
-        self._journal.go_on()
         evidence = self._evidence()
         prompt = prompts.answer(self._query, self._context, evidence)
         question = Question("answer", answer.schema(), prompts.ANSWERING, prompt)

@@ -57,6 +57,15 @@ class Planner:
                 elif isinstance(error, Unusable):
                     asked = question.again(str(error), text[:QUOTED_CHARS])
 
+    def loaded(self) -> Model:
+        """The model, as soon as its SDK is there. Raise Failure and Stopped."""
+        while not self._model.done(POLL_SECONDS):
+            self._journal.go_on()
+        try:
+            return self._model.value()
+        except ImportError as error:
+            raise Failure(UNAVAILABLE, f"this sandbox has no SDK {self._provider}: {error}") from error
+
     def close(self) -> None:
         """Whatever it was asked, nobody waits for it any more."""
         if self._model.has_value():
@@ -87,7 +96,7 @@ class Planner:
 
     def _request(self, question: Question) -> str:
         """The text of one reply, with the request's span in the log."""
-        model = self._loaded()
+        model = self.loaded()
         self._journal.begin_request(self.name)
         usage, is_error = Usage(), True
         try:
@@ -96,14 +105,6 @@ class Planner:
         finally:
             self._journal.end_request(usage.data, is_error)
         return _text_of(reply)
-
-    def _loaded(self) -> Model:
-        while not self._model.done(POLL_SECONDS):
-            self._journal.go_on()
-        try:
-            return self._model.value()
-        except ImportError as error:
-            raise Failure(UNAVAILABLE, f"this sandbox has no SDK {self._provider}: {error}") from error
 
     def _awaited(self, request: Background[Reply]) -> Reply:
         """Its answer. Raise Stopped as soon as the run has to end, and Down when it takes too long in all."""
