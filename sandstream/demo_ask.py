@@ -16,6 +16,7 @@ QUESTION = "What is the price of bitcoin in dollars?"
 IN_OTHER_WORDS = "How much does bitcoin cost in dollars?"
 # By similarity alone it would be answered with bitcoin's price: a test holds it to that.
 LOOK_ALIKE = "What is the price of ethereum in dollars?"
+SHOWN = 32
 ASKED = (QUESTION, IN_OTHER_WORDS, LOOK_ALIKE)
 
 
@@ -67,7 +68,7 @@ def judge(asked: list[Asked]) -> list[Check]:
     remembered = again.accepted.from_cache and again.accepted.source_task_id == first.accepted.task_id
     anew = alike.ended.status == "completed" and not alike.accepted.from_cache
     return [
-        Check("the question was answered", first.ended.status == "completed", first.words),
+        Check("the question was answered", first.ended.status == "completed", _short(first.words)),
         contiguous("the question", first.events),
         Check("the answer names steps that ran", first.cites_its_steps, _cited(first)),
         Check("in other words, from memory", remembered and again.words == first.words, _source(again)),
@@ -82,4 +83,9 @@ def _cited(asked: Asked) -> str:
 
 def _source(asked: Asked) -> str:
     task = asked.accepted
-    return f"similarity {task.similarity or 0:.2f}" if task.from_cache else f"a run, {asked.words}"
+    return f"similarity {task.similarity or 0:.2f}" if task.from_cache else f"a run, {_short(asked.words)}"
+
+
+def _short(words: str) -> str:
+    """As much of it as stands beside a check."""
+    return words if len(words) <= SHOWN else f"{words[: SHOWN - 1].rstrip()}…"
