@@ -83,6 +83,7 @@ POLICIES = {
 FUNCTIONS = {
     "admit_run_v1": {"authenticated"},
     "admit_research_v1": {"authenticated"},
+    "search_similar_tasks": {"authenticated"},
     "request_cancel_v1": {"authenticated"},
     "create_agent_v1": {"authenticated"},
     "update_agent_v1": {"authenticated"},
