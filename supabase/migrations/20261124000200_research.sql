@@ -108,7 +108,7 @@ create function private.usual_task(of_owner uuid, out seconds integer, out micro
     from (
       select t.* from public.research_tasks t
       where t.owner = of_owner and t.status = 'completed' and t.run_id is not null
-      order by t.completed_at desc
+      order by t.completed_at desc limit 20
     ) l join private.run_costs c on c.run_id = l.run_id;
   end;
 
