@@ -97,12 +97,14 @@ async def test_a_price_is_the_evidences(models: Models, question: str, coin: str
     assert {fact["value"] for fact in other["facts"]} == {"7.25", "2026-11-20"}
 
 
-async def test_both_prices_are_told_where_both_are_asked_for(models: Models) -> None:
-    """Neither passes for the other."""
-    answer = await answered(models, "Compare the price of ethereum with the price of bitcoin", LIST)
-    assert {fact["name"]: fact["value"] for fact in answer["facts"]} == {
-        "bitcoin": "61234.50", "ethereum": "2345.60", "as of": "2026-11-20",
-    }  # fmt: skip
+@pytest.mark.parametrize(("bitcoin", "ethereum"), [("61234.50", "2345.60"), ("3", "4.5")])
+async def test_both_prices_are_told_where_both_are_asked_for(models: Models, bitcoin: str, ethereum: str) -> None:
+    """Neither passes for the other, and both are the evidence's."""
+    listed = LIST.replace("61234.50", bitcoin).replace("2345.60", ethereum)
+    answer = await answered(models, "Compare the price of ethereum with the price of bitcoin", listed)
+    facts = {fact["name"]: fact["value"] for fact in answer["facts"]}
+    assert facts == {"bitcoin": bitcoin, "ethereum": ethereum, "as of": "2026-11-20"}
+    assert f"one bitcoin cost {bitcoin} US dollars and one ether {ethereum}," in answer["answer"]
 
 
 async def test_two_sources_make_one_answer(models: Models) -> None:

@@ -13,7 +13,7 @@ from sandbox_scripts.drivers.research import models as wires
 from tests.runner.inquiry import Inquiry, answer, plan
 from tests.runner.log_server import Fault, LogServer
 from tests.runner.model_server import Asked, Broken, ModelServer, Said
-from tests.runner.test_research_flow import failed_as
+from tests.runner.test_research_flow import failed_as, forget
 
 BUDGET = {"scope": "month", "spent_microusd": 5_000_120, "limit_microusd": 5_000_000}
 OVERLOADED = Broken(529)
@@ -247,6 +247,20 @@ def test_a_budget_that_is_spent_meanwhile_ends_a_request(inquiry: Inquiry, log: 
     failed_as(inquiry.drive(), "budget_reached", "month")
     held.set()
     assert log.of("budget.reached") == [BUDGET]
+
+
+def test_a_budget_that_was_told_stays_reached(inquiry: Inquiry, log: LogServer) -> None:
+    """The runner dies right after, and the budget is raised meanwhile: the run ends the same, and asks nothing more."""
+    inquiry.models.say(plan("true", estimated_cost_microusd=2))
+    inquiry.ask(budget_microusd=1)
+    ending = inquiry.drive()
+    forget(inquiry, (inquiry.directory / "spool.ndjson").read_bytes())
+    inquiry.ask(budget_microusd=9)
+    again = inquiry.drive()
+    assert (again.status, again.result, again.error) == (ending.status, ending.result, ending.error)
+    assert len(log.of("budget.reached")) == 1
+    assert len(inquiry.models.asked) == 1
+    assert log.of("command.started") == []
 
 
 def test_no_pause_outlives_the_run(inquiry: Inquiry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -252,15 +253,29 @@ def test_a_job_that_is_no_question_is_invalid(inquiry: Inquiry, missing: str) ->
     assert inquiry.models.asked == []
 
 
-def scripted(asked: Asked) -> Said:
+def test_a_planner_that_nobody_knows_is_none(inquiry: Inquiry) -> None:
+    """No module is imported for a name in a job."""
+    inquiry.ask(planner={"provider": "antigravity", "model": "x", "url": "http://127.0.0.1:9"})
+    with pytest.raises(JobInvalid, match="antigravity"):
+        inquiry.drive()
+
+
+def fails_in_part(asked: Asked) -> Said:
     """A first plan that fails in part, one for the rest, and the answer."""
     if asked.system.startswith("You answer"):
         return answer("Both.", 0, 2)
-    return (
-        plan("echo run >> runs; echo more")
-        if "failed" in asked.prompt
-        else plan("echo once >> runs", step("exit 1", 0))
-    )
+    if "failed" in asked.prompt:
+        return plan("echo run >> runs; echo more")
+    return plan("echo once >> runs", step("exit 1", 0))
+
+
+def is_refused(asked: Asked) -> Said:
+    """A first plan that breaks a rule, one that does not, and the answer."""
+    if asked.system.startswith("You answer"):
+        return answer("Both.", 0, 1)
+    if "was refused" in asked.prompt:
+        return plan("echo once >> runs", step("echo run >> runs", 0))
+    return plan("echo never >> runs", "sudo reboot")
 
 
 def told(log: LogServer) -> list[tuple[str, dict[str, Any]]]:
@@ -269,8 +284,9 @@ def told(log: LogServer) -> list[tuple[str, dict[str, Any]]]:
     return [(event["type"], {**event["data"], "duration_ms": 0}) for event in kept]
 
 
+@pytest.mark.parametrize("scripted", [fails_in_part, is_refused])
 def test_from_any_place_in_the_log_it_goes_on_to_the_same_end(
-    inquiry: Inquiry, log: LogServer, models: ModelServer
+    inquiry: Inquiry, log: LogServer, models: ModelServer, scripted: Callable[[Asked], Said]
 ) -> None:
     """A plan that stands is not asked for again, nor an answer, and a step that ran does not run again."""
     models.say(*[scripted] * 200)
@@ -292,6 +308,19 @@ def test_from_any_place_in_the_log_it_goes_on_to_the_same_end(
         assert [end["model_request_start_id"] for end in ends] == [start["id"] for start in starts]
         assert len({start["id"] for start in starts}) == len(starts)
     assert (inquiry.home / "runs").read_text() == "once\nrun\n"
+
+
+def test_a_plan_that_has_begun_is_not_refused_for_the_time_that_a_restart_took(
+    inquiry: Inquiry, log: LogServer, models: ModelServer
+) -> None:
+    """It was within the rules when there was more time; less is left now than the whole of it would take."""
+    models.say(plan("echo found", estimated_duration_seconds=40), answer(), answer())
+    inquiry.ask()
+    inquiry.drive()
+    lines = (inquiry.directory / "spool.ndjson").read_bytes().splitlines(keepends=True)
+    forget(inquiry, b"".join(lines[: inquiry.types().index("command.started") + 1]))
+    assert inquiry.drive(limit_seconds=30).status == "succeeded"
+    assert log.of("plan.rejected") == []
 
 
 def forget(inquiry: Inquiry, spool: bytes) -> None:

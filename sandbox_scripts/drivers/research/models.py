@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .question import Question
 
-OPENAI, ANTHROPIC = "openai", "anthropic"
+PROVIDERS = OPENAI, ANTHROPIC = "openai", "anthropic"
 REQUEST_SECONDS = 120.0
 LONGEST_REPLY_TOKENS = 16_000
 RETRY_AFTER_CAP_SECONDS = 30.0

@@ -7,7 +7,7 @@ import time
 from ...redact import literal_forms, redact_text
 from .background import POLL_SECONDS, Background
 from .failures import INVALID, REFUSED, UNAVAILABLE, Declined, Down, Failure, ModelError, Unusable
-from .models import REQUEST_SECONDS, Model, Usage
+from .models import PROVIDERS, REQUEST_SECONDS, Model, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +32,11 @@ class Planner:
     """The model of the job. The SDK is imported while other things go on."""
 
     def __init__(self, job: Job, journal: Journal) -> None:
-        """Raise KeyError or TypeError where the job names no planner."""
+        """Raise KeyError, TypeError or ValueError where the job names no planner."""
         told = job.input["planner"]
         self.name, self._provider = str(told["model"]), str(told["provider"])
+        if self._provider not in PROVIDERS:
+            raise ValueError(f"no planner is {self._provider}")
         provider, name, url, key = self._provider, self.name, str(told["url"]), job.model_key
         self._job, self._journal = job, journal
         self._forms = literal_forms(job.redact)
