@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     anthropic_base_url: str = "https://api.anthropic.com"
     openai_api_key: SecretStr | None = None
     openai_base_url: str = "https://api.openai.com/v1"
-    research_model: str = "gpt-6-luna"
+    research_model: str = "gpt-6.2-sol"
     research_seconds: Seconds = 300
     embedding_model: str = "text-embedding-3-small"
     embedding_threshold: Annotated[float | None, Field(gt=0, le=1)] = None

@@ -119,7 +119,7 @@ def test_a_run_keeps_all_that_its_runner_is_told(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "provider"), [("claude-opus-5", "anthropic"), ("gpt-6-luna", "openai"), ("my/claude-like", "openai")]
+    ("model", "provider"), [("claude-opus-5", "anthropic"), ("gpt-6.2-sol", "openai"), ("my/claude-like", "openai")]
 )
 def test_the_name_of_a_model_says_whom_to_ask(model: str, provider: str, settings: Settings) -> None:
     """Claude at Anthropic, all others where OPENAI_BASE_URL points."""
