@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from rich.console import Console
 from rich.table import Table
 
-from bench import admission, cache, conversation, events, live, replay, submit
+from bench import admission, cache, conversation, events, live, replay, research, submit
 from bench.people import Bench, opened
 from local.stack import running
 
@@ -19,6 +19,7 @@ MEASURES: dict[str, Measure] = {
     "replay": replay.measure,
     "conversation": conversation.measure,
     "admission": admission.measure,
+    "research": research.measure,
 }
 # These need no stack.
 ALONE: dict[str, Callable[[], list[tuple[str, str]]]] = {"cache": cache.measure}

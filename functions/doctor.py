@@ -14,12 +14,12 @@ from pathlib import Path
 import httpx
 from dotenv import dotenv_values
 
-from functions import run_checks, supabase_checks
+from functions import research_checks, run_checks, supabase_checks
 from functions.case import Case, Check, NotNeeded, Problem
 from functions.logs import SECRET, configure
 from functions.settings import MissingSetting, Settings
 
-CHECKS = (*supabase_checks.CHECKS, *run_checks.CHECKS)
+CHECKS = (*supabase_checks.CHECKS, *research_checks.CHECKS, *run_checks.CHECKS)
 # Longer than any check's own deadlines taken together.
 CHECK_SECONDS = 240
 NAME_WIDTH = max(len(check.name) for check in CHECKS)

@@ -11,6 +11,7 @@ from typing import Any
 
 from functions.hosts import is_opened
 from functions.models import host
+from functions.planners import Planner
 from functions.settings import Settings, netloc
 
 Row = dict[str, Any]
@@ -58,6 +59,19 @@ def of_conversation(settings: Settings, token: str, session: Row, secrets: Row) 
     return Egress(allow, added)
 
 
+def of_research(settings: Settings, token: str, input: Row) -> Egress:
+    """For a question: as for a plan, and its planner's host with the key that it takes, and package registries."""
+    planner = Planner.of(settings, input["planner"]["model"])
+    model = netloc(planner.url)
+    allow = unique(ours(settings), (model,), research_hosts(settings, input))
+    return Egress(allow, {**tokens(settings, token), **planner_key(settings, planner, model)})
+
+
+def research_hosts(settings: Settings, input: Row) -> tuple[str, ...]:
+    """Where the commands of a plan for a question may go, beside us and its planner."""
+    return unique(settings.egress_allow, settings.package_hosts, input["egress"])
+
+
 def ours(settings: Settings) -> tuple[str, str]:
     """Where every runner reports to."""
     return netloc(settings.supabase_url), netloc(settings.sandstream_url)
@@ -75,6 +89,13 @@ def model_key(settings: Settings, model: str) -> dict[str, dict[str, str]]:
     if settings.credentials == "env" or settings.anthropic_api_key is None:
         return {}
     return {model: {"x-api-key": settings.anthropic_api_key.get_secret_value()}}
+
+
+def planner_key(settings: Settings, planner: Planner, host: str) -> dict[str, dict[str, str]]:
+    """The planner's key, on its way to it."""
+    if settings.credentials == "env" or planner.key is None:
+        return {}
+    return {host: {planner.header: f"{planner.scheme}{planner.key.get_secret_value()}"}}
 
 
 def servers(session: Row) -> list[str]:

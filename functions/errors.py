@@ -13,7 +13,8 @@ ApiError
 ├── RateLimited 429           too many requests of one kind; the headers say when the next one may come
 ├── NotBuilt 501              a part of the Managed Agents API that is not here; the message names it
 └── Unavailable 503
-    ├── ModelNotConfigured 503       the deployment has no model key
+    ├── ModelNotConfigured 503       the deployment has no key for the model
+    ├── EmbeddingUnavailable 503     nobody could tell what a question is like
     ├── SandboxUnavailable 502/503   E2B refused or did not answer
     │   └── SandboxGone 502              E2B says that there is no such sandbox any more
     └── StoreUnavailable 503         Supabase refused or did not answer
@@ -180,9 +181,15 @@ class Unavailable(ApiError):
 
 
 class ModelNotConfigured(Unavailable):
-    """The deployment has no model key, so that Claude cannot be run."""
+    """The deployment has no key for the model that is needed."""
 
     type = "model_not_configured"
+
+
+class EmbeddingUnavailable(Unavailable):
+    """The embedding model refused, failed or did not answer in time. What is asked is then asked anew."""
+
+    type = "embedding_unavailable"
 
 
 class SandboxUnavailable(Unavailable):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from functions.egress import research_hosts
+from functions.planners import Planner
 from functions.settings import Settings
 from sandbox_scripts.job import VERSION
 
@@ -41,6 +43,18 @@ def of_plan(settings: Settings, run: Row, token: str, input: Row) -> Job:
     return Job(run["id"], content, environment(settings, token))
 
 
+def of_research(settings: Settings, run: Row, token: str, input: Row) -> Job:
+    """A question. Its planner's address is the deployment's, whatever the run's row says."""
+    planner = Planner.of(settings, input["planner"]["model"])
+    told = {name: input[name] for name in ("query", "context", "budget_microusd")}
+    content = {
+        **base(settings, run),
+        "working_directory": COMMANDS_DIRECTORY,
+        "input": {**told, "hosts": list(research_hosts(settings, input)), "planner": planner.as_input()},
+    }
+    return Job(run["id"], content, research_environment(settings, token, planner))
+
+
 def of_conversation(settings: Settings, run: Row, token: str, session: Row, *, is_fresh: bool) -> Job:
     """A turn of Claude. `is_fresh`: the session had a sandbox, and this is another."""
     content = {
@@ -53,8 +67,17 @@ def of_conversation(settings: Settings, run: Row, token: str, session: Row, *, i
 
 def again(settings: Settings, content: Row, epoch: int, token: str) -> Job:
     """A job as it was, for the next runner of the same run."""
-    known = conversation_environment if content["kind"] == "claude" else environment
-    return Job(content["run_id"], {**content, "epoch": epoch}, known(settings, token))
+    return Job(content["run_id"], {**content, "epoch": epoch}, environment_of(settings, content, token))
+
+
+def environment_of(settings: Settings, content: Row, token: str) -> dict[str, str]:
+    """What the runner of a job holds that is not in the job."""
+    if content["kind"] == "claude":
+        return conversation_environment(settings, token)
+    if content["kind"] == "research":
+        planner = Planner.of(settings, content["input"]["planner"]["model"])
+        return research_environment(settings, token, planner)
+    return environment(settings, token)
 
 
 def conversation_input(settings: Settings, session: Row, *, is_fresh: bool) -> Row:
@@ -113,4 +136,12 @@ def conversation_environment(settings: Settings, token: str) -> dict[str, str]:
     secrets = environment(settings, token)
     if secrets and settings.anthropic_api_key is not None:
         secrets["ANTHROPIC_API_KEY"] = settings.anthropic_api_key.get_secret_value()
+    return secrets
+
+
+def research_environment(settings: Settings, token: str, planner: Planner) -> dict[str, str]:
+    """The same with the planner's key."""
+    secrets = environment(settings, token)
+    if secrets and planner.key is not None:
+        secrets[planner.variable] = planner.key.get_secret_value()
     return secrets

@@ -25,7 +25,7 @@ from functions.settings import Settings
 from functions.store import ServiceStore, Store
 from functions.timing import Timings
 
-CLAUDE = "claude"
+CLAUDE, RESEARCH = "claude", "research"
 FAIL_TRIES = 5
 FAIL_DELAY_SECONDS = 0.5
 
@@ -96,6 +96,10 @@ class Launcher:
         """
         await self._launch_or_fail(run, self._turn(run, session, timings), timings)
 
+    async def research(self, run: Row, input: Row, timings: Timings) -> None:
+        """Launches an admitted run for a question. Raises as `submit`."""
+        await self._launch_or_fail(run, self._question(run, input, timings), timings)
+
     async def _launch_or_fail(self, run: Row, launching: Coroutine[None, None, None], timings: Timings) -> None:
         with structlog.contextvars.bound_contextvars(run_id=run["id"], session_id=run["session_id"]):
             try:
@@ -110,6 +114,11 @@ class Launcher:
         token = self._tokens.mint(grant(run), lifetime(self._settings, run))
         job = jobs.of_plan(self._settings, run, token, order.input)
         await self._in_new(run, egress.of_plan(self._settings, token, order.egress), job, timings, is_kept=False)
+
+    async def _question(self, run: Row, input: Row, timings: Timings) -> None:
+        token = self._tokens.mint(grant(run), lifetime(self._settings, run))
+        job = jobs.of_research(self._settings, run, token, input)
+        await self._in_new(run, egress.of_research(self._settings, token, input), job, timings, is_kept=False)
 
     async def _turn(self, run: Row, session: Row, timings: Timings) -> None:
         secrets: Row = {}

@@ -15,7 +15,7 @@ from functions import egress, job
 from functions.egress import Egress
 from functions.errors import SandboxGone, SandboxUnavailable, StoreUnavailable
 from functions.identity import Caller, RunGrant, RunTokens
-from functions.launch import CLAUDE, Launcher, lifetime
+from functions.launch import CLAUDE, RESEARCH, Launcher, lifetime
 from functions.rest import Row
 from functions.sandboxes import Pulse, Sandboxes
 from functions.settings import Settings
@@ -140,6 +140,8 @@ class Recovery:
         return Fate.RESTARTED
 
     async def _network(self, run: Row, session: Row, token: str) -> Egress:
+        if run["kind"] == RESEARCH:
+            return egress.of_research(self._settings, token, run["input"])
         if run["kind"] != CLAUDE:
             return egress.of_plan(self._settings, token, run["input"].get("egress", ()))
         secrets: Row = {}

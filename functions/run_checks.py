@@ -30,6 +30,11 @@ POLL_SECONDS = 0.5
 MODEL_VERSION = "2023-06-01"
 PLACEHOLDER = "added-outside-the-sandbox"
 WITHOUT = "CREDENTIALS=env works without; docs/operations.md says what it costs"
+# What the driver of research imports.
+RESEARCH_MODULES = ("openai", "pydantic", "tree_sitter", "tree_sitter_bash")
+MISSING = (
+    "import importlib.util as known, sys; print(*(name for name in sys.argv[1:] if known.find_spec(name) is None))"
+)
 # A host that no deployment opens.
 OUTSIDE = "https://example.com"
 # Runs in the sandbox, with its bare Python: what a request is answered, with the headers that the sandbox has itself.
@@ -69,7 +74,12 @@ async def template(case: Case) -> str:
     except SandboxException as error:
         raise Problem(f"E2B makes no sandbox of E2B_TEMPLATE={name}: build it, or name another ({error})") from error
     needed = ["python3", "setsid", "flock", *(["claude", "git"] if case.settings.anthropic_api_key else [])]
-    found = await inside(case, f"for name in {' '.join(needed)}; do command -v $name >/dev/null || echo $name; done")
+    modules = RESEARCH_MODULES if case.settings.openai_api_key else ()
+    found = await inside(
+        case,
+        f"for name in {' '.join(needed)}; do command -v $name >/dev/null || echo $name; done; "
+        f"python3 -c {shlex.quote(MISSING)} {' '.join(modules)}",
+    )
     if absent := found.split():
         raise Problem(f"the template {name} lacks {', '.join(absent)}: build it with `python -m functions.template`")
     baked = await inside(case, f"test -f {BAKED}/{build().name} && echo yes || true")

@@ -45,6 +45,12 @@ class Settings(BaseSettings):
     package_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     anthropic_api_key: SecretStr | None = None
     anthropic_base_url: str = "https://api.anthropic.com"
+    openai_api_key: SecretStr | None = None
+    openai_base_url: str = "https://api.openai.com/v1"
+    research_model: str = "gpt-6.2-sol"
+    research_seconds: Seconds = 300
+    embedding_model: str = "text-embedding-3-small"
+    embedding_threshold: Annotated[float | None, Field(gt=0, le=1)] = None
     turn_seconds: Seconds = 1800
     confirmation_seconds: Seconds = 3600
     exit_seconds: Seconds = 10
@@ -76,7 +82,7 @@ class Settings(BaseSettings):
             name = str(first["loc"][0]).upper() if first["loc"] else "RUN_TOKEN_KEY"
             raise MissingSetting(f"setting {name}: {first['msg']}") from None
 
-    @field_validator("sandstream_url", "supabase_url", "anthropic_base_url")
+    @field_validator("sandstream_url", "supabase_url", "anthropic_base_url", "openai_base_url")
     @classmethod
     def _without_slash(cls, url: str) -> str:
         return url.rstrip("/")
@@ -117,6 +123,11 @@ class Settings(BaseSettings):
         """The longest that a run may last for which nobody named a limit."""
         default = self.max_limit_seconds if self.default_timeout_ms is None else self.default_timeout_ms // 1000
         return min(default, self.max_limit_seconds)
+
+    @property
+    def default_research_seconds(self) -> int:
+        """The longest that a question may take for which nobody named a limit."""
+        return min(self.research_seconds, self.max_limit_seconds)
 
     @property
     def max_month_microusd(self) -> int | None:

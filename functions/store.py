@@ -23,6 +23,11 @@ RUN_COLUMNS = (
 )
 # Agents and environments alike.
 CONFIG_COLUMNS = "id,config,archived_at,created_at,updated_at"
+# All but the embedding, which is for the database to compare.
+TASK_COLUMNS = (
+    "id,session_id,run_id,status,query,context,options,answer,similarity,source_task_id,source_age_seconds,error,"
+    "created_at,completed_at"
+)
 # All but the hash, which nobody reads.
 KEY_COLUMNS = "id,name,prefix,scopes,expires_at,last_used_at,revoked_at,created_at"
 
@@ -63,6 +68,22 @@ class UserStore:
     async def admit_run(self, arguments: Row) -> Row:
         """`admit_run_v1`: `{"run", "replayed"}`. Raises NotFound, Conflict."""
         return await call(self._client, "admit_run_v1", arguments)
+
+    async def admit_research(self, arguments: Row) -> Row:
+        """`admit_research_v1`: `{"task", "run", "replayed", "joined", …}`. Raises NotFound, Conflict."""
+        return await call(self._client, "admit_research_v1", arguments)
+
+    async def similar_tasks(self, arguments: Row) -> list[Row]:
+        """`search_similar_tasks`: the caller's answers to the nearest questions, the nearest first."""
+        return await called(self._client, "search_similar_tasks", arguments)
+
+    async def research_task(self, id: UUID) -> Row:
+        """One task. Raises NotFound."""
+        return await one(self._client, "research_tasks", TASK_COLUMNS, id)
+
+    async def research_tasks(self, wanted: Filter) -> list[Row]:
+        """The tasks that fit, one more than the page shows."""
+        return await self._listed("research_tasks", TASK_COLUMNS, wanted)
 
     async def request_cancel(self, run_id: UUID, request_hash: str, idempotency_key: str | None) -> Row:
         """`request_cancel_v1`: the run. Raises NotFound, Conflict."""

@@ -10,12 +10,14 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
 
 from functions import bundle
+from functions.embeddings import Embeddings
 from functions.errors import NotAuthenticated, NotPermitted
 from functions.identity import Caller, RunGrant, RunTokens, Users
 from functions.keys import Keys, is_key
 from functions.launch import Launcher
 from functions.limits import Limits
 from functions.recovery import Recovery
+from functions.research import Research
 from functions.sandboxes import Sandboxes
 from functions.settings import Settings
 from functions.store import Store
@@ -45,6 +47,7 @@ class Services:
     launcher: Launcher
     recovery: Recovery
     turns: Turns
+    research: Research
     streams: Streams
     limits: Limits
 
@@ -60,6 +63,7 @@ async def opened(settings: Settings) -> AsyncIterator[Services]:
         launcher = Launcher(settings, store, sandboxes, tokens)
         recovery = Recovery(settings, store, sandboxes, tokens, launcher)
         turns = Turns(settings, store, sandboxes, launcher, recovery)
+        research = Research(settings, store, Embeddings(settings, http), launcher)
         async with Streams(settings, store).opened() as streams:
             yield Services(
                 settings,
@@ -72,6 +76,7 @@ async def opened(settings: Settings) -> AsyncIterator[Services]:
                 launcher,
                 recovery,
                 turns,
+                research,
                 streams,
                 Limits(settings, store),
             )

@@ -25,6 +25,7 @@ import httpx
 from local.database import prepare
 from local.postgres import Postgres
 from local.supabase.keys import new_signing_key
+from local.web import Web
 
 PROJECT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 60.0
@@ -35,6 +36,9 @@ UNASSIGNED_PORTS = range(15000, 32000)
 PORT_TRIES = 100
 # What sandboxes are made from: the local one of that name has what E2B's has.
 TEMPLATE = "sandstream"
+# The planner that scripts speak for, and the model that embeds, where no account does either.
+PLANNER = "scripted-planner"
+EMBEDDINGS = "multilingual-e5-small"
 # What each of them has, and is charged for.
 SANDBOX_MEMORY_MIB = 1024
 # What a part may see of this process's environment; the rest is nobody's business but the user's.
@@ -80,6 +84,7 @@ class Addresses:
     e2b_api_url: str
     e2b_api_key: str
     models_url: str
+    web_url: str
 
 
 class Part:
@@ -156,6 +161,7 @@ class Stack:
         self.e2b = Part("e2b", "local.e2b.app:create_app", logs)
         self.models = Part("models", "local.models.app:create_app", logs)
         self.api = Part("api", "local.api:create_app", logs)
+        self.web = Web(listening())
 
     @property
     def is_isolated(self) -> bool:
@@ -173,10 +179,12 @@ class Stack:
             e2b_api_url=self.e2b.url,
             e2b_api_key=self.keys.e2b_api_key,
             models_url=self.models.url,
+            web_url=self.web.url,
         )
 
     def start(self) -> None:
         """Starts the parts side by side; returns when all of them answer. Raises StackError, PostgresError."""
+        self.web.start()
         self.e2b.start(self.e2b_environment())
         self.models.start(self.models_environment())
         self.api.start(self.api_environment())
@@ -193,6 +201,7 @@ class Stack:
         for part in (self.e2b, self.api, self.models, self.supabase):
             part.stop()
             part.socket.close()
+        self.web.stop()
         self.postgres.stop()
 
     def script_model(self, name: str, *scripts: Mapping[str, object]) -> None:
@@ -233,6 +242,7 @@ class Stack:
             **self._base(),
             "LOCAL_MODEL_KEY": self.keys.model_key,
             "LOCAL_MODEL_SCRIPTS": str(self.model_scripts),
+            "LOCAL_MODEL_WEB_URL": self.web.url,
             **{UPSTREAM[name]: value for name, value in given.items() if value},
         }
 
@@ -250,12 +260,22 @@ class Stack:
             "E2B_SANDBOX_URL": self.e2b.url,
             "ANTHROPIC_BASE_URL": self.models.url,
             "ANTHROPIC_API_KEY": self.keys.model_key,
+            "OPENAI_BASE_URL": f"{self.models.url}/v1",
+            "OPENAI_API_KEY": self.keys.model_key,
+            **self._research_models(),
             "E2B_TEMPLATE": TEMPLATE,
             "SANDBOX_MEMORY_MIB": str(SANDBOX_MEMORY_MIB),
             # Without isolation there is no gate either, so nothing could add the run token on the way.
             **({} if self.is_isolated else {"CREDENTIALS": "env"}),
             **{name: value for name, value in self._environment.items() if name in OVERRIDES},
+            "EGRESS_ALLOW": ",".join(filter(None, (self._environment.get("EGRESS_ALLOW"), self.web.place))),
         }
+
+    def _research_models(self) -> dict[str, str]:
+        """Those of the models part; an operator with an account has the ones that a deployment has."""
+        if self._environment.get("OPENAI_API_KEY"):
+            return {}
+        return {"RESEARCH_MODEL": PLANNER, "EMBEDDING_MODEL": EMBEDDINGS}
 
     def _base(self) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if name in PASSED_ON}
@@ -268,7 +288,8 @@ OVERRIDES = (
     "DEFAULT_TIMEOUT_MS",
     "E2B_TEMPLATE",
     "E2B_WEBHOOK_SECRET",
-    "EGRESS_ALLOW",
+    "EMBEDDING_MODEL",
+    "EMBEDDING_THRESHOLD",
     "EXIT_SECONDS",
     "IDLE_SANDBOX_SECONDS",
     "LOG_LEVEL",
@@ -277,6 +298,7 @@ OVERRIDES = (
     "MAX_SANDBOX_DURATION",
     "PACKAGE_HOSTS",
     "RATE_LIMIT_PER_MINUTE",
+    "RESEARCH_MODEL",
     "SANDBOX_MARGIN_SECONDS",
     "SANDBOX_MEMORY_MIB",
     "SANDBOX_VCPUS",
@@ -285,10 +307,12 @@ OVERRIDES = (
     "TURN_ESTIMATE_USD",
     "TURN_SECONDS",
 )
-# The operator's account with a model's API and the way there. Only the models part sees them, under these names.
+# The operator's accounts with models' APIs and the way there. Only the models part sees them, under these names.
 UPSTREAM = {
     "ANTHROPIC_API_KEY": "LOCAL_MODEL_UPSTREAM_KEY",
     "ANTHROPIC_BASE_URL": "LOCAL_MODEL_UPSTREAM_URL",
+    "OPENAI_API_KEY": "LOCAL_MODEL_OPENAI_KEY",
+    "OPENAI_BASE_URL": "LOCAL_MODEL_OPENAI_URL",
     "HTTPS_PROXY": "HTTPS_PROXY",
     "SSL_CERT_FILE": "SSL_CERT_FILE",
 }

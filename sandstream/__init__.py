@@ -1,4 +1,4 @@
-"""The client: talk to Claude, submit plans, and watch every event exactly once, in order."""
+"""The client: talk to Claude, submit plans, ask questions, and watch every event exactly once, in order."""
 
 from sandstream.access import SupabaseAccess
 from sandstream.client import Sandstream
@@ -15,6 +15,7 @@ from sandstream.errors import (
 )
 from sandstream.events import Event, Preview, is_final
 from sandstream.keys import Key, NewKey, WatchToken
+from sandstream.research import Citation, Fact, Plan, PlanStep, ResearchTask, Results
 from sandstream.schedule import WatchSettings
 from sandstream.signin import Anonymous, Password
 from sandstream.usage import AccountUsage, DayUsage, MonthUsage
@@ -24,10 +25,12 @@ __all__ = [
     "AccountUsage",
     "Anonymous",
     "BudgetExceededError",
+    "Citation",
     "Command",
     "ConflictError",
     "DayUsage",
     "Event",
+    "Fact",
     "InvalidRequestError",
     "Key",
     "MonthUsage",
@@ -37,8 +40,12 @@ __all__ = [
     "NotPermittedError",
     "Page",
     "Password",
+    "Plan",
+    "PlanStep",
     "Preview",
     "RefusedError",
+    "ResearchTask",
+    "Results",
     "Run",
     "Sandstream",
     "SandstreamError",

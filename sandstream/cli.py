@@ -1,4 +1,4 @@
-"""`sandstream`: talk to Claude, submit, watch and cancel from a terminal; the local stack and the demo.
+"""`sandstream`: talk to Claude, ask, submit, watch and cancel from a terminal; the local stack and the demo.
 
 Against a deployment: SANDSTREAM_URL and SANDSTREAM_KEY (an API key, or a user's access token).
 """
@@ -9,7 +9,6 @@ import os
 import shlex
 import signal
 import sys
-from decimal import Decimal, InvalidOperation
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sandstream import cli_keys, cli_usage
+from sandstream import cli_ask, cli_keys, cli_usage
 from sandstream import demo as demonstration
 from sandstream.chat import Chat, WaitsForUserError
 from sandstream.client import Sandstream
@@ -27,8 +26,14 @@ from sandstream.errors import SandstreamError
 from sandstream.keyboard import keyboard
 from sandstream.render import lines
 from sandstream.shell import (
+    BUDGET_REACHED,
+    EXIT_CODES,
+    JsonLines,
     Key,
     Url,
+    cancelling,
+    cents,
+    emit,
     err,
     fail,
     failing_cleanly,
@@ -46,15 +51,10 @@ from sandstream.wire import Command, Run
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(cli_keys.app, name="keys")
 app.command(name="usage")(cli_usage.usage)
-
-JsonLines = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")]
+app.command(name="ask")(cli_ask.ask)
 
 # What a plan may hold beside its commands: the arguments of `submit`.
 PLAN_FIELDS = {"session_id", "title", "metadata", "egress", "timeout", "budget_cents"}
-# What a run's end means for the shell. 130 is what a shell says of a program that was interrupted.
-EXIT_CODES = {"succeeded": 0, "failed": 1, "timed_out": 1, "lost": 1, "cancelled": 130}
-# Whether a plan's or a turn's.
-BUDGET_REACHED = 4
 # Claude waits for an answer, and there is nobody here to ask.
 WAITS_FOR_USER = 3
 
@@ -76,11 +76,9 @@ def up(json_line: Annotated[bool, typer.Option("--json", help="One JSON line, fo
 
 @app.command()
 def demo() -> None:
-    """Show the main jobs on a local stack of its own: a plan, then a conversation; every event checked."""
+    """Show the main jobs on a local stack of its own: a plan, a conversation, questions; every event checked."""
     with stopping(), failing_cleanly(), local_stack() as stack:
-        is_real = bool(os.environ.get("ANTHROPIC_API_KEY"))
-        model = "is the real one" if is_real else "is scripted; with ANTHROPIC_API_KEY it is the real one"
-        out.print(Text(f"local stack at {stack.api_url}\nthe model {model}", style="dim"))
+        out.print(Text("\n".join([f"local stack at {stack.api_url}", *models()]), style="dim"))
         held = asyncio.run(with_client(stack.api_url, stack.user_token, lambda client: demonstration.run(out, client)))
     raise typer.Exit(0 if held else 1)
 
@@ -207,17 +205,6 @@ def exit_code(run: Run) -> int:
     return BUDGET_REACHED if reason.get("type") == "budget_reached" else EXIT_CODES.get(run.status, 1)
 
 
-def cents(dollars: str) -> int:
-    """Dollars as the endpoints take them. Ends the program for less than a cent, and for parts of one."""
-    try:
-        amount = Decimal(dollars.removeprefix("$")) * 100
-    except InvalidOperation:
-        amount = Decimal(0)
-    if not amount.is_finite() or amount < 1 or amount % 1:
-        fail(f"a budget is US dollars in whole cents, such as 0.50, not {dollars}")
-    return int(amount)
-
-
 def read_plan(command: list[str], file: Path | None) -> dict[str, Any]:
     """The arguments of `submit`: from the words after `--`, or from a file. Ends the program when there is neither."""
     if bool(command) == (file is not None):
@@ -247,24 +234,19 @@ async def show(client: Sandstream, accepted: Run, json_lines: bool) -> None:
     """Prints a run's session as it happens. Ctrl-C asks the run to stop."""
     if not json_lines:
         out.print(Text(f"run {accepted.id}  session {accepted.session_id}", style="dim"))
-    try:
+    async with cancelling(client, accepted.id):
         async for event in client.watch(accepted.session_id):
             if event.run_id in (None, accepted.id):
                 emit(event.model_dump_json() if json_lines else lines(event, accepted.created_at))
-    except asyncio.CancelledError:
-        # Ctrl-C cancels the task that asyncio.run() drives.
-        await client.cancel(accepted.id)
-        err.print(Text(f"asked run {accepted.id} to stop"))
-        raise
 
 
-def emit(shown: str | Text) -> None:
-    """JSON goes out as it is; everything else through rich, whole: no line of it is cut or folded."""
-    if isinstance(shown, str):
-        sys.stdout.write(shown + "\n")
-        sys.stdout.flush()
-    else:
-        out.print(shown)
+def models() -> list[str]:
+    """Which models the local stack has, and what would make them real."""
+    asked = (("Claude", "ANTHROPIC_API_KEY"), ("who plans research", "OPENAI_API_KEY"))
+    return [
+        f"{who} is the real one" if os.environ.get(variable) else f"{who} is scripted; with {variable}, the real one"
+        for who, variable in asked
+    ]
 
 
 def addresses(stack: LocalStack) -> Table:

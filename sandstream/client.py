@@ -20,6 +20,7 @@ from sandstream.events import Event, Preview
 from sandstream.keys import Keys, WatchToken, is_key
 from sandstream.live import Heard, with_previews
 from sandstream.log import http_client
+from sandstream.research import Research
 from sandstream.signin import Anonymous, Password, SignedIn
 from sandstream.usage import AccountUsage
 from sandstream.watch import WatchSettings, watch
@@ -45,6 +46,7 @@ class Sandstream:
         self._signed_in: SignedIn | None = None
         self._endpoints = Endpoints(url, Tokens(self.token), timeout=timeout)
         self.keys = Keys(self._endpoints)
+        self.research = Research(self._endpoints)
         # Made by the first watch: a client's TLS context costs tens of milliseconds.
         self._supabase: httpx.AsyncClient | None = None
 

@@ -13,6 +13,10 @@ STYLES = {
     "command.started": "bold cyan",
     "command.completed": "cyan",
     "command.retrying": "yellow",
+    "plan.created": "default",
+    "plan.revised": "default",
+    "plan.rejected": "yellow",
+    "research.answer": "bold",
     "run.succeeded": "bold green",
     "run.failed": "bold red",
     "run.cancelled": "bold yellow",
@@ -82,6 +86,18 @@ def completed(data: dict[str, Any]) -> str:
     return f"{end} after {data.get('duration_ms', 0) / 1000:.2f}s{tries}"
 
 
+def planned(data: dict[str, Any]) -> str:
+    """What the steps of a plan are for, each with its number."""
+    steps = data.get("steps") or []
+    return "\n".join(f"[{step.get('index')}] {step.get('description') or step.get('command', '')}" for step in steps)
+
+
+def refused(data: dict[str, Any]) -> str:
+    """The rules that a plan broke, and where."""
+    reasons = data.get("reasons") or []
+    return "\n".join(f"{reason.get('rule', '')}: {reason.get('text', '')}" for reason in reasons)
+
+
 def ended(data: dict[str, Any]) -> str:
     """The result, or the error."""
     return compact(data.get("error") or data.get("result") or {})
@@ -91,6 +107,10 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "command.started": started,
     "command.output": output,
     "command.completed": completed,
+    "plan.created": planned,
+    "plan.revised": planned,
+    "plan.rejected": refused,
+    "research.answer": lambda data: str(data.get("answer", "")),
     "run.created": lambda data: compact({"kind": data.get("kind"), "limit_seconds": data.get("limit_seconds")}),
     "run.succeeded": ended,
     "run.failed": ended,

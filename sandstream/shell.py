@@ -2,11 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from types import FrameType
 from typing import Annotated, Any, NoReturn
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -23,6 +26,12 @@ Url = Annotated[str, typer.Option(envvar="SANDSTREAM_URL", help="Base URL of the
 Key = Annotated[
     str, typer.Option(envvar="SANDSTREAM_KEY", help="An API key, or the access token of a signed-in Supabase user.")
 ]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")]
+
+# What a run's end means for the shell. 130 is what a shell says of a program that was interrupted.
+EXIT_CODES = {"succeeded": 0, "failed": 1, "timed_out": 1, "lost": 1, "cancelled": 130}
+# Whether a plan's or a turn's.
+BUDGET_REACHED = 4
 # Wide enough for an id and a time, also where the terminal is narrower or there is none.
 LISTING_WIDTH = 120
 
@@ -58,6 +67,18 @@ def finish(url: str, key: str, use: Callable[[Sandstream], Coroutine[Any, Any, i
     raise typer.Exit(code)
 
 
+@asynccontextmanager
+async def cancelling(client: Sandstream, run_id: UUID) -> AsyncIterator[None]:
+    """Ctrl-C while inside asks the run to stop."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        # It cancels the task that asyncio.run() drives.
+        await client.cancel(run_id)
+        err.print(Text(f"asked run {run_id} to stop"))
+        raise
+
+
 @contextmanager
 def failing_cleanly() -> Iterator[None]:
     """Says what went wrong in one line, and exits with 1; Ctrl-C exits with 130."""
@@ -90,3 +111,23 @@ def fail(message: str) -> NoReturn:
     """One line on stderr, exit code 1."""
     err.print(Text(message, style="red"))
     raise typer.Exit(1)
+
+
+def cents(dollars: str) -> int:
+    """Dollars as the endpoints take them. Ends the program for less than a cent, and for parts of one."""
+    try:
+        amount = Decimal(dollars.removeprefix("$")) * 100
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not amount.is_finite() or amount < 1 or amount % 1:
+        fail(f"a budget is US dollars in whole cents, such as 0.50, not {dollars}")
+    return int(amount)
+
+
+def emit(shown: str | Text) -> None:
+    """JSON goes out as it is; everything else through rich, whole: no line of it is cut or folded."""
+    if isinstance(shown, str):
+        sys.stdout.write(shown + "\n")
+        sys.stdout.flush()
+    else:
+        out.print(shown)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from sandstream.events import DELETED, IDLE, TERMINATED, WAITS_FOR_USER, Event, is_final
 
@@ -124,6 +124,10 @@ def last_turn(events: Iterable[Event]) -> list[Event]:
 
 def error_words(event: Event) -> str:
     """An error's message, and its type for those who look it up."""
-    error = event.data.get("error") or {}
+    return words_of(event.data.get("error") or {})
+
+
+def words_of(error: Mapping[str, Any]) -> str:
+    """The same of an error that is no event."""
     words = str(error.get("message") or "").strip()
     return f"{words} ({error['type']})" if words and error.get("type") else words or str(error.get("type") or "")

@@ -30,6 +30,7 @@ class LocalStack(BaseModel):
     e2b_api_url: str
     e2b_api_key: str
     models_url: str | None
+    web_url: str
     user_token: str
 
 

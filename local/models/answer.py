@@ -1,5 +1,6 @@
 """An answer, made of a script's turn and the request it answers."""
 
+import json
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from local.models.conversation import Conversation
 from local.models.placeholders import filled, spoken
 from local.models.requests import Block, MessagesRequest, counted
-from local.models.scripts import Content, Script, Text, Thinking, Turn
+from local.models.scripts import Content, Json, Script, Text, Thinking, Turn
 from local.models.thinking import signature
 
 EXHAUSTED = Turn(content=[Text(type="text", text="The script has no more turns for this prompt.")])
@@ -42,11 +43,11 @@ def turn_of(script: Script, conversation: Conversation) -> Turn:
     return script.turns[conversation.turn] if conversation.turn < len(script.turns) else EXHAUSTED
 
 
-def answer_to(request: MessagesRequest, conversation: Conversation, turn: Turn) -> Answer:
+def answer_to(request: MessagesRequest, conversation: Conversation, turn: Turn, kind: type[Answer] = Answer) -> Answer:
     """The turn's content with its placeholders filled, fresh ids, and what it costs."""
     content = [_block(block, conversation) for block in turn.content]
     calls = any(block["type"] == "tool_use" for block in content)
-    return Answer(
+    return kind(
         id=f"msg_{secrets.token_hex(12)}",
         model=request.model,
         content=content,
@@ -69,6 +70,8 @@ def _usage(turn: Turn, input_tokens: int, content: list[Block]) -> dict[str, Any
 
 def _block(block: Content, conversation: Conversation) -> Block:
     said: Block = filled(block.model_dump(), lambda text: spoken(text, conversation))
+    if isinstance(block, Json):
+        return {"type": "text", "text": json.dumps(said["value"], ensure_ascii=False)}
     if isinstance(block, Thinking):
         return {**said, "signature": signature(said["thinking"])}
     return said if isinstance(block, Text) else {**said, "id": f"toolu_{secrets.token_hex(12)}"}

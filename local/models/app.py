@@ -9,7 +9,7 @@ from http import HTTPStatus
 import httpx
 from pydantic import SecretStr
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
+from starlette.datastructures import URL, Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from local.models.errors import ModelError
+from local.models.embeddings import Embedder
+from local.models.errors import OPENAI_PATHS, ModelError
 from local.models.forward import TIMEOUT, Forward
 from local.models.scripted import Scripted
 from local.models.scripts import Library
@@ -27,11 +28,10 @@ from local.models.settings import ModelSettings
 def create_app(settings: ModelSettings | None = None) -> Starlette:
     """The ASGI application; settings come from the environment unless given. Connects to nothing until it is asked."""
     settings = settings or ModelSettings()
-    scripted = Scripted(Library(settings.scripts))
+    scripted = Scripted(Library(settings.scripts, settings.web_url))
     http = httpx.AsyncClient(timeout=TIMEOUT)
-    served = scripted.routes()
-    if settings.upstream_key is not None:
-        served = Forward(settings.upstream_url, settings.upstream_key, http).routes()
+    # Anthropic's come last: with a key all that is left goes to them.
+    served = [*openai_routes(settings, scripted, http), *anthropic_routes(settings, scripted, http)]
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -42,6 +42,23 @@ def create_app(settings: ModelSettings | None = None) -> Starlette:
     open_to_all = [Route("/scripted/ledger", scripted.ledger), Route("/healthz", healthz)]
     handlers = {ModelError: refused, HTTPException: not_served, re.error: bad_pattern}
     return Starlette(routes=[keyed, *open_to_all], lifespan=lifespan, exception_handlers=handlers)
+
+
+def anthropic_routes(settings: ModelSettings, scripted: Scripted, http: httpx.AsyncClient) -> list[Route]:
+    """Scripted, or forwarded when the operator has a key."""
+    if settings.upstream_key is None:
+        return scripted.routes()
+    key = {"x-api-key": settings.upstream_key.get_secret_value()}
+    return Forward(f"{settings.upstream_url.rstrip('/')}/v1", key, http).routes()
+
+
+def openai_routes(settings: ModelSettings, scripted: Scripted, http: httpx.AsyncClient) -> list[Route]:
+    """The same, by the other key."""
+    if settings.openai_key is None:
+        return [*scripted.openai_routes(), *Embedder().routes()]
+    bearer = {"authorization": f"Bearer {settings.openai_key.get_secret_value()}"}
+    forward = Forward(settings.openai_url, bearer, http)
+    return [Route(path.removeprefix("/v1"), forward.forward, methods=["POST"]) for path in OPENAI_PATHS]
 
 
 class Keyed:
@@ -59,7 +76,7 @@ class Keyed:
             await self._app(scope, receive, send)
         else:
             message = "invalid x-api-key" if given else "x-api-key header is required"
-            await ModelError(401, message).response()(scope, receive, send)
+            await ModelError(401, message).response(URL(scope=scope).path)(scope, receive, send)
 
 
 async def healthz(_request: Request) -> Response:
@@ -67,18 +84,19 @@ async def healthz(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def refused(_request: Request, error: Exception) -> Response:
+async def refused(request: Request, error: Exception) -> Response:
     """An error that is meant."""
     assert isinstance(error, ModelError)  # noqa: S101 registered for nothing else
-    return error.response()
+    return error.response(request.url.path)
 
 
 async def not_served(request: Request, error: Exception) -> Response:
     """A path or a method that is not there."""
     status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
-    return ModelError(status, f"{request.method} {request.url.path} is not served here").response()
+    return ModelError(status, f"{request.method} {request.url.path} is not served here").response(request.url.path)
 
 
-async def bad_pattern(_request: Request, error: Exception) -> Response:
-    """A script's `{{memory:…}}` that is no regular expression."""
-    return ModelError(400, f"a script's memory pattern is not a regular expression: {error}").response()
+async def bad_pattern(request: Request, error: Exception) -> Response:
+    """A script's `{{memory:…}}` or `{{prompt:…}}` that is no regular expression."""
+    refusal = ModelError(400, f"a script's memory or prompt pattern is not a regular expression: {error}")
+    return refusal.response(request.url.path)

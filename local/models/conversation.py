@@ -5,6 +5,7 @@ The forms below were seen in requests of version 2.1.330.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from local.models.requests import Message, MessagesRequest
@@ -55,10 +56,19 @@ class Conversation:
 
         What the CLI kept of a conversation when it compacted it counts as said before.
         """
-        for text in (self.summary, *self.prompts[:-1]):
-            if found := re.search(pattern, text):
-                return str(found[1] if found.re.groups else found[0])
-        return None
+        return first_match(pattern, (self.summary, *self.prompts[:-1]))
+
+    def asked(self, pattern: str) -> str | None:
+        """The same in the newest prompt itself, where research shows what its commands brought."""
+        return first_match(pattern, (self.prompt,))
+
+
+def first_match(pattern: str, texts: Iterable[str]) -> str | None:
+    """The first match in the first text that has one, or its group 1."""
+    for text in texts:
+        if found := re.search(pattern, text):
+            return str(found[1] if found.re.groups else found[0])
+    return None
 
 
 def prompts_of(message: Message) -> list[str]:

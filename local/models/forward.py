@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 
 import httpx
-from pydantic import SecretStr
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -22,11 +21,11 @@ KEYS = frozenset(("x-api-key", "authorization"))
 
 
 class Forward:
-    """Everything under `/v1`, streamed both ways. Nothing of it is in the ledger."""
+    """What is under `/v1` goes below `url`, streamed both ways. Nothing of it is in the ledger."""
 
-    def __init__(self, url: str, key: SecretStr, http: httpx.AsyncClient) -> None:
+    def __init__(self, url: str, credentials: dict[str, str], http: httpx.AsyncClient) -> None:
         self._url = url.rstrip("/")
-        self._key = key
+        self._credentials = credentials
         self._http = http
 
     def routes(self) -> list[Route]:
@@ -37,7 +36,7 @@ class Forward:
         """The upstream's answer as it comes. Raises ModelError 502 when it cannot be reached."""
         query = f"?{request.url.query}" if request.url.query else ""
         sent = self._http.build_request(
-            request.method, f"{self._url}{request.url.path}{query}",
+            request.method, f"{self._url}{request.url.path.removeprefix('/v1')}{query}",
             headers=self._headers(request), content=await request.body(),
         )  # fmt: skip
         try:
@@ -49,7 +48,7 @@ class Forward:
 
     def _headers(self, request: Request) -> list[tuple[str, str]]:
         kept = [pair for pair in request.headers.items() if pair[0] not in OF_ONE_HOP | KEYS]
-        return [*kept, ("x-api-key", self._key.get_secret_value())]
+        return [*kept, *self._credentials.items()]
 
 
 async def _raw(answer: httpx.Response) -> AsyncIterator[bytes]:

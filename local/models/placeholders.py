@@ -6,8 +6,9 @@ from typing import Any
 
 from local.models.conversation import Conversation
 
-SPOKEN = re.compile(r"\{\{(cwd|prompts|memory:(.+?))\}\}")
+SPOKEN = re.compile(r"\{\{(cwd|prompts|memory:(.+?)|prompt:(.+?))\}\}")
 NOT_REMEMBERED = "(not remembered)"
+NOT_FOUND = "(not found)"
 
 
 def filled(value: Any, fill: Callable[[str], str]) -> Any:
@@ -24,10 +25,10 @@ def filled(value: Any, fill: Callable[[str], str]) -> Any:
 
 
 def spoken(text: str, conversation: Conversation) -> str:
-    """A text with what depends on the request. Raises re.error for a memory's pattern that is none.
+    """A text with what depends on the request. Raises re.error for a pattern that is none.
 
-    `{{cwd}}` is the CLI's working directory, `{{prompts}}` a list of what was said before the newest prompt, and
-    `{{memory:REGEX}}` the first match in it.
+    `{{cwd}}` is the CLI's working directory, `{{prompts}}` a list of what was said before the newest prompt,
+    `{{memory:REGEX}}` the first match in it, and `{{prompt:REGEX}}` the first in the newest prompt itself.
     """
 
     def replacement(found: re.Match[str]) -> str:
@@ -36,6 +37,8 @@ def spoken(text: str, conversation: Conversation) -> str:
                 return conversation.directory
             case "prompts":
                 return "\n".join(f"- {prompt}" for prompt in conversation.prompts[:-1])
+            case _ if found[3]:
+                return conversation.asked(found[3]) or NOT_FOUND
             case _:
                 return conversation.remembered(found[2]) or NOT_REMEMBERED
 

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from local.models import schemas
 from local.models.errors import ModelError
 
 CHARACTERS_PER_TOKEN = 4
@@ -21,7 +22,7 @@ class Message(BaseModel):
     @field_validator("content", mode="before")
     @classmethod
     def _as_blocks(cls, content: object) -> object:
-        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+        return as_blocks(content)
 
     @field_validator("content")
     @classmethod
@@ -53,8 +54,7 @@ class CountRequest(BaseModel):
         try:
             request = cls.model_validate_json(body)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ModelError(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
+            raise ModelError(400, first_wrong(error)) from None
         check_tool_results(request.messages)
         return request
 
@@ -70,11 +70,37 @@ class CountRequest(BaseModel):
         return counted([self.system, self.tools, [message.content for message in self.messages]])
 
 
+class OutputConfig(BaseModel):
+    """How the answer is to look."""
+
+    format: Block | None = None
+
+
 class MessagesRequest(CountRequest):
     """A request for an answer. Fields that the script need not know are ignored."""
 
     max_tokens: int = Field(ge=1)
     stream: bool = False
+    output_config: OutputConfig = OutputConfig()
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """The same, and a schema of the answer that the real API would refuse."""
+        request = super().parse(body)
+        if request.output_config.format is not None:
+            schemas.ANTHROPIC.check(request.output_config.format.get("schema"))
+        return request
+
+
+def as_blocks(content: object) -> object:
+    """A plain text as one block."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def first_wrong(error: ValidationError) -> str:
+    """The first field that is wrong, and why."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
 
 
 def counted(value: object) -> int:

@@ -11,8 +11,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from local.models.answer import Answer, answer_to, turn_of
+from local.models.chat import ChatRequest, Completion
 from local.models.conversation import Conversation
 from local.models.delivery import Delivery, failure
+from local.models.embeddings import MODEL as EMBEDDINGS
 from local.models.ledger import Entry, Ledger, Outcome
 from local.models.requests import CountRequest, MessagesRequest
 from local.models.scripts import Library, Turn
@@ -20,6 +22,17 @@ from local.models.thinking import check_signatures
 
 SESSION_HEADER = "x-claude-code-session-id"
 MODELS = ("claude-opus-5", "claude-sonnet-5", "claude-haiku-5")
+PLANNER = "scripted-planner"
+
+
+# Anthropic's fields and OpenAI's do not meet, so one list serves both SDKs.
+OF_EACH_MODEL = {
+    "type": "model",
+    "created_at": "2026-01-01T00:00:00Z",
+    "object": "model",
+    "created": 1_767_225_600,
+    "owned_by": "sandstream",
+}
 
 
 class Faults:
@@ -55,14 +68,24 @@ class Scripted:
             Route("/models", self.models, methods=["GET"]),
         ]
 
+    def openai_routes(self) -> list[Route]:
+        """What OpenAI's API has of this, under `/v1`."""
+        return [Route("/chat/completions", self.chat, methods=["POST"])]
+
     async def messages(self, request: Request) -> ASGIApp:
         """Raises ModelError: a malformed request or script, or the error that the script asks for."""
         asked = MessagesRequest.parse(await request.body())
         check_signatures(asked.messages)
+        return self._answered(asked, Answer, request.headers.get(SESSION_HEADER))
+
+    async def chat(self, request: Request) -> ASGIApp:
+        """The same in OpenAI's wire. Raises ModelError likewise."""
+        return self._answered(ChatRequest.parse(await request.body()).as_messages(), Completion, None)
+
+    def _answered(self, asked: MessagesRequest, kind: type[Answer], session: str | None) -> ASGIApp:
         conversation = Conversation.of(asked)
         turn = turn_of(self._library.script(conversation), conversation)
-        answer = answer_to(asked, conversation, turn)
-        session = request.headers.get(SESSION_HEADER)
+        answer = answer_to(asked, conversation, turn, kind)
         note = partial(self._note, answer, conversation.prompt, session)
         faulty = self._faults.strikes(turn, _identity(asked, session))
         if faulty and turn.error is not None and (turn.cut_after is None or not asked.stream):
@@ -76,8 +99,10 @@ class Scripted:
 
     async def models(self, _request: Request) -> Response:
         """A list, so that clients that look find something."""
-        data = [{"type": "model", "id": id, "display_name": id, "created_at": "2026-01-01T00:00:00Z"} for id in MODELS]
-        return JSONResponse({"data": data, "has_more": False, "first_id": MODELS[0], "last_id": MODELS[-1]})
+        names = (*MODELS, PLANNER, EMBEDDINGS)
+        data = [{**OF_EACH_MODEL, "id": name, "display_name": name} for name in names]
+        of_page = {"has_more": False, "first_id": names[0], "last_id": names[-1]}
+        return JSONResponse({"object": "list", "data": data, **of_page})
 
     async def ledger(self, _request: Request) -> Response:
         """What was answered so far."""

@@ -44,7 +44,14 @@ class ToolUse(Strict):
     input: dict[str, Any]
 
 
-Content = Annotated[Text | Thinking | ToolUse, Field(discriminator="type")]
+class Json(Strict):
+    """A value that is said as JSON, which is how models answer in a form that was asked for."""
+
+    type: Literal["json"]
+    value: Any
+
+
+Content = Annotated[Text | Json | Thinking | ToolUse, Field(discriminator="type")]
 
 
 class Usage(Strict):
@@ -123,8 +130,9 @@ FILE = TypeAdapter(list[Script])
 class Shelf:
     """A directory's scripts, in the order of their files' names; files are read anew when they change."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, web: str) -> None:
         self._directory = directory
+        self._web = web
         self._read: dict[Path, tuple[tuple[int, int, int], list[Script]]] = {}
 
     def __iter__(self) -> Iterator[Script]:
@@ -136,16 +144,19 @@ class Shelf:
         state = path.stat()
         version = (state.st_ino, state.st_mtime_ns, state.st_size)
         if path not in self._read or self._read[path][0] != version:
-            self._read[path] = (version, parsed(path))
+            self._read[path] = (version, parsed(path, self._web))
         return self._read[path][1]
 
 
 class Library:
-    """All scripts: first those for the CLI's own requests, then the operator's, then the built-in ones."""
+    """All scripts: those for the CLI's own requests, the operator's, and the built-in ones, research before the rest.
 
-    def __init__(self, directory: Path | None) -> None:
-        directories = [BUILT_IN / "internal", *([directory] if directory else []), BUILT_IN]
-        self._shelves: Sequence[Shelf] = [Shelf(found) for found in directories]
+    A question that is researched may have the words that a conversation's script waits for; not the other way round.
+    """
+
+    def __init__(self, directory: Path | None, web: str = "") -> None:
+        directories = [BUILT_IN / "internal", *([directory] if directory else []), BUILT_IN / "research", BUILT_IN]
+        self._shelves: Sequence[Shelf] = [Shelf(found, web) for found in directories]
 
     def script(self, conversation: Conversation) -> Script:
         """The first that matches. Raises ModelError 400 when a file is no script, or none matches."""
@@ -156,10 +167,11 @@ class Library:
         raise ModelError(400, "no script matches this prompt")
 
 
-def parsed(path: Path) -> list[Script]:
-    """A file's script, or its list of them. Raises ModelError 400 with what is wrong."""
+def parsed(path: Path, web: str = "") -> list[Script]:
+    """A file's script, or its list of them; `{{web}}` is `web`. Raises ModelError 400 with what is wrong."""
     try:
         found = with_files(json.loads(path.read_bytes()), path.parent)
+        found = filled(found, lambda text: text.replace("{{web}}", web))
         return FILE.validate_python(found if isinstance(found, list) else [found])
     except ValidationError as error:
         first = error.errors()[0]

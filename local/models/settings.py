@@ -18,3 +18,8 @@ class ModelSettings(BaseSettings):
     upstream_key: SecretStr | None = None
     """With a real key nothing is scripted: requests go to `upstream_url` with it in place of ours."""
     upstream_url: str = "https://api.anthropic.com"
+    openai_key: SecretStr | None = None
+    """The same for OpenAI's paths, which go to `openai_url`."""
+    openai_url: str = "https://api.openai.com/v1"
+    web_url: str = ""
+    """What `{{web}}` stands for in scripts."""

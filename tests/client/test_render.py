@@ -50,6 +50,10 @@ def test_no_text_reaches_the_terminal_as_a_command(text: str) -> None:
         ("command.completed", {"timed_out": True, "duration_ms": 1000, "attempts": 1}, "timed out after 1.00s"),
         ("run.failed", {"result": None, "error": {"type": "command_failed"}}, "type=command_failed"),
         ("session.status_idle", {"stop_reason": {"type": "end_turn"}}, "end_turn"),
+        ("plan.created", {"steps": [{"index": 0, "command": "ls", "description": "List"}]}, "[0] List"),
+        ("plan.revised", {"steps": [{"index": 4, "command": "ls"}]}, "[4] ls"),
+        ("plan.rejected", {"reasons": [{"index": 0, "rule": "privilege", "text": "sudo ls"}]}, "privilege: sudo ls"),
+        ("research.answer", {"answer": "42.", "citations": []}, "42."),
         ("a.type.of.tomorrow", {"x": 1, "y": None}, "x=1"),
     ],
 )

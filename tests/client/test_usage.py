@@ -122,14 +122,14 @@ def test_days_that_cost_nothing_are_said(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.parametrize(("given", "cents"), [("0.5", 50), ("$12", 1200), ("0.01", 1), ("1e1", 1000)])
 def test_a_budget_is_given_in_dollars(given: str, cents: int) -> None:
     """As people write them."""
-    assert cli.cents(given) == cents
+    assert shell.cents(given) == cents
 
 
 @pytest.mark.parametrize("given", ["", "0", "-1", "0.001", "NaN", "Infinity", "much"])
 def test_a_budget_that_is_none_is_said(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line; nothing is submitted."""
     with pytest.raises(typer.Exit) as ended:
-        cli.cents(given)
+        shell.cents(given)
     assert ended.value.exit_code == 1
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from local.postgres import Postgres
 from local.stack import free_port
 from local.supabase.keys import new_signing_key
 from sandstream.access import SupabaseAccess
+from sandstream.events import Event
 
 PROJECT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 60.0
@@ -194,6 +195,18 @@ class Writer:
         assert answer["last_n"] == self.n
         self.last_seq = int(answer["last_seq"])
         return self.last_seq
+
+    async def write(self, events: Sequence[Event]) -> int:
+        """Append these, numbered anew, but for those that SQL writes itself; the log's length afterwards."""
+        own = [event for event in events if not event.type.startswith(("run.", "session."))]
+        batch = [
+            {"n": n, "type": event.type, "data": event.data, "at": event.produced_at.isoformat()}
+            for n, event in enumerate(own, self.n + 1)
+        ]
+        answer = await rpc(self.http, self.supabase.url, "append_events_v1", self.token, {"events": batch})
+        self.n += len(batch)
+        assert answer["last_n"] == self.n
+        return int(answer["last_seq"])
 
     async def finish(self, status: str = "succeeded") -> int:
         """End the run; the log's length afterwards."""

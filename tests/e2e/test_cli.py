@@ -231,7 +231,7 @@ async def test_up_speaks_to_scripts_until_it_is_told_to_end(tmp_path: Path) -> N
     made = tmp_path / "made"
     made.mkdir()
     async with up(machine(made), tmp_path / "stderr", signal.SIGTERM) as described:
-        addresses = {"api_url", "supabase_url", "e2b_api_url", "models_url"}
+        addresses = {"api_url", "supabase_url", "e2b_api_url", "models_url", "web_url"}
         assert set(described) == addresses | {"publishable_key", "secret_key", "e2b_api_key", "user_token"}
         async with Sandstream(described["api_url"], described["user_token"]) as client:
             assert (await client.sessions()).data == []

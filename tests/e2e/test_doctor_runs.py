@@ -19,6 +19,7 @@ from tests.e2e.sandboxes import living
 
 Json = dict[str, Any]
 # What the checks of E2B build on, without those of a whole run.
+RESEARCH = [check for check in CHECKS if check.name in {"embedding", "planner"}]
 SANDBOX = [check for check in CHECKS if check.name not in {"endpoints", "user", "run"}]
 
 
@@ -40,8 +41,8 @@ async def test_a_template_without_claude(stack: Stack) -> None:
     """With a model key, conversations are expected to work: `base` has no `claude`. Plans alone run in it."""
     found = await examined(stack, SANDBOX, e2b_template="base")
     assert wrong(found).keys() == {"template"}
-    assert "lacks claude" in found["template"].words
-    plans = await examined(stack, SANDBOX, e2b_template="base", anthropic_api_key=None)
+    assert "lacks claude, openai" in found["template"].words
+    plans = await examined(stack, SANDBOX, e2b_template="base", anthropic_api_key=None, openai_api_key=None)
     assert (wrong(plans), plans["model key"].verdict) == ({}, "not used")
 
 
@@ -114,6 +115,35 @@ async def test_a_model_key_that_nobody_issued(stack: Stack) -> None:
     assert wrong(found).keys() == {"model key"}
     assert found["injection"].words == "needs: model key"
     assert "refuses ANTHROPIC_API_KEY" in found["model key"].words
+
+
+async def test_an_embedding_model_that_nobody_measured(stack: Stack) -> None:
+    """Is not wrong, but a reason why nothing is remembered, until there is a threshold."""
+    found = await examined(stack, RESEARCH)
+    assert (wrong(found), found["embedding"].words) == ({}, "multilingual-e5-small, the same from 0.9216 on")
+    async with fault_proxy(stack.models.url) as proxy:
+        proxy.rewrite = lambda _, body: body.replace(b"another-model", b"multilingual-e5-small")
+        unmeasured = {"openai_base_url": f"{proxy.url}/v1", "embedding_model": "another-model"}
+        told = (await examined(stack, RESEARCH, **unmeasured))["embedding"]
+        set_by_hand = (await examined(stack, RESEARCH, **unmeasured, embedding_threshold="0.9"))["embedding"]
+    assert (told.verdict, set_by_hand.words) == ("ok", "another-model, the same from 0.9 on")
+    assert "EMBEDDING_THRESHOLD" in told.words
+
+
+@pytest.mark.parametrize("changes", [{"openai_api_key": "sk-nobodys"}, {"embedding_model": "no-such-model"}])
+async def test_an_embedding_model_that_refuses(stack: Stack, changes: dict[str, str]) -> None:
+    """The line names what it was asked with."""
+    found = await examined(stack, RESEARCH, **changes)
+    assert wrong(found).keys() == {"embedding"}
+    assert "EMBEDDING_MODEL=" in found["embedding"].words
+
+
+async def test_research_without_a_key(stack: Stack) -> None:
+    """Neither line is wrong: a deployment may do without."""
+    found = await examined(stack, RESEARCH, openai_api_key=None)
+    assert [found[name].verdict for name in ("embedding", "planner")] == ["not used", "not used"]
+    claude = await examined(stack, RESEARCH, openai_api_key=None, research_model="claude-opus-5")
+    assert claude["planner"].verdict == "ok"
 
 
 async def test_no_endpoints_at_the_address(stack: Stack) -> None:

@@ -65,4 +65,5 @@ def settings(signing_key: SigningKey) -> Settings:
         e2b_api_key="e2b_canary",
         # Said, so that no key of the environment takes its place.
         anthropic_api_key=None,
+        openai_api_key=None,
     )

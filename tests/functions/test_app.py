@@ -65,4 +65,8 @@ def test_these_are_the_endpoints(settings: Settings) -> None:
         "GET /v1/limits",
         "PUT /v1/limits",
         "GET /v1/usage",
+        "POST /v1/research",
+        "GET /v1/research",
+        "GET /v1/research/{task_id}",
+        "GET /v1/research/{task_id}/stream",
     }

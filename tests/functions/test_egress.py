@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions.egress import Egress, of_conversation, of_plan
+from functions.egress import Egress, of_conversation, of_plan, of_research
 from functions.settings import Settings
 
 Json = dict[str, Any]
@@ -132,3 +132,30 @@ def test_no_environment_is_open(configured: Settings) -> None:
     found = of_conversation(configured, TOKEN, session({"type": "unrestricted", "allowed_hosts": ["a.test"]}), {})
     assert "a.test" in found.allow
     assert found.as_network()["deny_out"](type("Context", (), {"all_traffic": "0.0.0.0/0"})) == ["0.0.0.0/0"]
+
+
+def question(model: str, *hosts: str) -> Json:
+    return {"planner": {"model": model}, "egress": list(hosts)}
+
+
+def test_a_question_reaches_its_planner_with_the_key_that_it_takes(configured: Settings) -> None:
+    """And what the request names, the operator's hosts and package registries; the other provider is closed."""
+    both = with_settings(configured, openai_api_key="sk-openai-canary", openai_base_url="https://planner.test/v1")
+    found = of_research(both, TOKEN, question("any-model", "example.test"))
+    opened = ("operators.test", "127.0.0.1:9000", "packages.test", "example.test")
+    assert found.allow == ("supabase.test", "endpoints.test", "planner.test", *opened)
+    assert found.headers["planner.test"] == {"Authorization": "Bearer sk-openai-canary"}
+    assert found.headers["supabase.test"] == {"Authorization": f"Bearer {TOKEN}"}
+    assert "sk-ant-canary" not in str(found)
+
+
+def test_claude_plans_through_its_own_host(configured: Settings) -> None:
+    """With its own header."""
+    found = of_research(configured, TOKEN, question("claude-opus-5"))
+    assert found.headers["models.test:8443"] == {"x-api-key": "sk-ant-canary"}
+
+
+def test_no_key_travels_outside_where_the_sandbox_holds_it(configured: Settings) -> None:
+    """CREDENTIALS=env: the rules add nothing."""
+    plain = with_settings(configured, credentials="env")
+    assert of_research(plain, TOKEN, question("claude-opus-5")).headers == {}

@@ -101,3 +101,49 @@ def test_the_next_runner_gets_the_same_job_under_the_next_epoch(with_key: Settin
     after = job.again(with_key, before.content, 2, "newer")
     assert after.content == {**before.content, "epoch": 2}
     assert after.folder == before.folder
+
+
+ASKED: Json = {
+    "query": "What is it?",
+    "context": ["for us"],
+    "egress": ["example.test"],
+    "planner": {"provider": "openai", "model": "any-model"},
+    "budget_microusd": 20_000,
+}
+
+
+def asking(settings: Settings, **changes: Any) -> Settings:
+    given = {"openai_api_key": "sk-openai-canary", "egress_allow": "operators.test", **changes}
+    return Settings(**{**settings.model_dump(exclude_unset=True), **given})
+
+
+def test_a_question_is_told_where_to_ask_and_where_its_commands_may_go(settings: Settings) -> None:
+    """The planner's address is the deployment's; no secret is in the file."""
+    made = job.of_research(asking(settings), {**RUN, "kind": "research"}, "the.token", ASKED)
+    assert made.content["input"] == {
+        "query": "What is it?",
+        "context": ["for us"],
+        "hosts": ["operators.test", "example.test"],
+        "planner": {"provider": "openai", "model": "any-model", "url": "https://api.openai.com/v1"},
+        "budget_microusd": 20_000,
+    }
+    assert made.environment == {}
+    assert "sk-openai-canary" not in str(made.content)
+
+
+@pytest.mark.parametrize(
+    ("model", "variable", "key"),
+    [
+        ("any-model", "OPENAI_API_KEY", "sk-openai-canary"),
+        ("claude-opus-5", "ANTHROPIC_API_KEY", "sk-ant-canary"),
+    ],
+)
+def test_without_egress_rules_the_runner_holds_its_planners_key(
+    model: str, variable: str, key: str, settings: Settings
+) -> None:
+    """That one only; and so does the next runner."""
+    plain = asking(settings, anthropic_api_key="sk-ant-canary", credentials="env")
+    asked = {**ASKED, "planner": {"provider": "", "model": model}}
+    made = job.of_research(plain, {**RUN, "kind": "research"}, "the.token", asked)
+    assert made.environment == {"SANDSTREAM_RUN_TOKEN": "the.token", variable: key}
+    assert job.again(plain, made.content, 2, "newer").environment == {"SANDSTREAM_RUN_TOKEN": "newer", variable: key}

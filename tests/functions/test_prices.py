@@ -29,6 +29,12 @@ def written() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def claudes(written: dict[str, Any]) -> dict[str, Any]:
+    """Anthropic's models in it."""
+    return {id: model for id, model in written["models"].items() if id.startswith("claude-")}
+
+
+@pytest.fixture(scope="module")
 def catalogue() -> str:
     """The model catalogue in the pinned Claude Code: JavaScript, with the prices by tier and each model's tier."""
     with CLI.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -57,22 +63,32 @@ def models(catalogue: str) -> dict[str, str]:
     return found
 
 
-def test_models_cost_what_the_pinned_claude_code_says(written: dict[str, Any], catalogue: str) -> None:
+def test_models_cost_what_the_pinned_claude_code_says(claudes: dict[str, Any], catalogue: str) -> None:
     """All of them and no other. Red after the CLI was renewed: compare, correct the file and its date."""
     of = tiers(catalogue)
-    assert {id: {kind: model[kind] for kind in KINDS} for id, model in written["models"].items()} == {
+    assert {id: {kind: model[kind] for kind in KINDS} for id, model in claudes.items()} == {
         id: nano(of[tier]) for id, tier in models(catalogue).items()
     }
 
 
-def test_long_prompts_cost_what_it_says(written: dict[str, Any], catalogue: str) -> None:
+def test_long_prompts_cost_what_it_says(claudes: dict[str, Any], catalogue: str) -> None:
     """Above so many tokens a request costs more, of the models that have it."""
     of = tiers(catalogue)
     longer = {id: of[tier]["long_prompt"] for id, tier in models(catalogue).items() if "long_prompt" in of[tier]}
     assert longer
-    assert {id: model["long_prompt"] for id, model in written["models"].items() if "long_prompt" in model} == {
+    assert {id: model["long_prompt"] for id, model in claudes.items() if "long_prompt" in model} == {
         id: {**nano(prompt), "above_prompt_tokens": prompt["above_prompt_tokens"]} for id, prompt in longer.items()
     }
+
+
+def test_openais_models_cost_what_its_pages_say(written: dict[str, Any], claudes: dict[str, Any]) -> None:
+    """Each is named by its source. Above 272,000 tokens inputs cost twice as much and outputs half as much again."""
+    others = {id: model for id, model in written["models"].items() if id not in claudes}
+    assert set(re.findall(r"gpt-[\w.-]*\w", written["sources"]["openai"])) == others.keys()
+    for model in others.values():
+        dearer = {kind: model[kind] * (15 if kind == "output" else 20) // 10 for kind in KINDS}
+        assert model["long_prompt"] == {**dearer, "above_prompt_tokens": 272_000}
+        assert model["cache_write_5m"] * 4 == model["input"] * 5
 
 
 def test_fast_is_dearer(written: dict[str, Any]) -> None:
@@ -91,7 +107,7 @@ def test_the_agent_that_is_ready_made_has_a_price(written: dict[str, Any]) -> No
 
 def test_every_figure_has_its_source(written: dict[str, Any]) -> None:
     """Each part of the file, and the fast prices, which stand elsewhere than the others."""
-    assert written["sources"].keys() == {"models", "fast", "embeddings", "sandbox"}
+    assert written["sources"].keys() == {"models", "openai", "fast", "embeddings", "sandbox"}
     assert all(re.search(r"\d{4}-\d{2}-\d{2}|same catalogue", source) for source in written["sources"].values())
 
 

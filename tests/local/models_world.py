@@ -14,6 +14,7 @@ from typing import Any
 import claude_agent_sdk
 import httpx
 from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
 
 from local.stack import PASSED_ON, Part
 
@@ -43,6 +44,11 @@ class Models:
         """Anthropic's SDK, which by default does not retry."""
         options = {"base_url": self.url, "api_key": self.key, "max_retries": retries, "timeout": 30, **wishes}
         return AsyncAnthropic(**options)
+
+    def openai(self, retries: int = 0, **wishes: Any) -> AsyncOpenAI:
+        """OpenAI's SDK, likewise."""
+        options = {"base_url": f"{self.url}/v1", "api_key": self.key, "max_retries": retries, "timeout": 30, **wishes}
+        return AsyncOpenAI(**options)
 
     def http(self) -> httpx.AsyncClient:
         """The wire itself."""
@@ -87,6 +93,12 @@ def asking(*contents: Any) -> dict[str, Any]:
     roles = ("user", "assistant")
     messages = [{"role": roles[index % 2], "content": content} for index, content in enumerate(contents)]
     return {"model": "claude-sonnet-5", "max_tokens": 1000, "messages": messages}
+
+
+def chatting(prompt: str, system: str = "You plan") -> dict[str, Any]:
+    """The same for a chat completion, with a system prompt."""
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+    return {"model": "scripted-planner", "messages": messages}
 
 
 @dataclass

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anthropic
+import openai
 import pytest
 
 from local.models.app import create_app
 from local.models.settings import ModelSettings
 from local.stack import Stack, free_port
 from tests.conftest import CANARY_MODEL_KEY
-from tests.local.models_world import Models, asking, models_at, said
+from tests.local.models_world import Models, asking, chatting, models_at, said
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,65 @@ async def test_an_upstream_that_is_not_there(tmp_path: Path) -> None:
                 await client.messages.create(**asking("x"))
 
 
+@pytest.fixture(scope="module")
+def forwarding_openai(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    """The same for an account at OpenAI, which `models` stands for."""
+    upstream = {"LOCAL_MODEL_OPENAI_KEY": models.key, "LOCAL_MODEL_OPENAI_URL": f"{models.url}/v1/"}
+    with models_at(tmp_path_factory.mktemp("forwarding_openai"), **upstream) as served:
+        yield served
+
+
+async def test_openais_paths_go_to_openai(models: Models, forwarding_openai: Models) -> None:
+    """With its own key, also for embeddings; who has another key than ours is refused here."""
+    prompt = models.follow({"content": [said("from afar")]})
+    async with forwarding_openai.openai() as client:
+        completion = await client.chat.completions.create(**chatting(prompt))
+        assert completion.choices[0].message.content == "from afar"
+        with pytest.raises(openai.NotFoundError) as caught:
+            await client.embeddings.create(model="text-embedding-3-small", input="x")
+    assert caught.value.code == "model_not_found"
+    assert len(await models.ledger(prompt)) == 1
+    async with forwarding_openai.openai(api_key=models.key) as client:
+        with pytest.raises(openai.AuthenticationError):
+            await client.chat.completions.create(**chatting(prompt))
+
+
+async def test_each_account_is_for_its_own_paths(forwarding: Models, forwarding_openai: Models) -> None:
+    """A key for one API leaves the other one scripted."""
+    content = {"content": [said("from a file")]}
+    anthropics, openais = forwarding_openai.follow(content), forwarding.follow(content)
+    async with forwarding_openai.client() as client:
+        assert (await client.messages.create(**asking(anthropics))).content[0].model_dump()["text"] == "from a file"
+    async with forwarding.openai() as client:
+        completion = await client.chat.completions.create(**chatting(openais))
+    assert completion.choices[0].message.content == "from a file"
+
+
+async def test_openai_that_is_not_there(tmp_path: Path) -> None:
+    """502 in OpenAI's form."""
+    upstream = {"LOCAL_MODEL_OPENAI_KEY": "k", "LOCAL_MODEL_OPENAI_URL": f"http://127.0.0.1:{free_port()}/v1"}
+    with models_at(tmp_path / "lost", **upstream) as served:
+        async with served.openai() as client:
+            with pytest.raises(openai.InternalServerError, match="cannot be reached"):
+                await client.chat.completions.create(**chatting("x"))
+
+
+def test_the_operators_openai_key_reaches_the_models_part_alone(tmp_path: Path) -> None:
+    """The endpoints have the local key and address, and no name of a scripted model: their own defaults count."""
+    operator = {"OPENAI_API_KEY": CANARY_MODEL_KEY, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    stack = Stack(tmp_path, operator)
+    try:
+        models, api, e2b = stack.models_environment(), stack.api_environment(), stack.e2b_environment()
+    finally:
+        stack.stop()
+    assert models["LOCAL_MODEL_OPENAI_KEY"] == CANARY_MODEL_KEY
+    assert models["LOCAL_MODEL_OPENAI_URL"] == "http://127.0.0.1:9/v1"
+    assert api["OPENAI_BASE_URL"] == f"{stack.models.url}/v1"
+    assert api["OPENAI_API_KEY"] == stack.keys.model_key
+    assert not {"RESEARCH_MODEL", "EMBEDDING_MODEL"} & api.keys()
+    assert CANARY_MODEL_KEY not in (*api.values(), *e2b.values())
+
+
 def test_the_operators_key_reaches_the_models_part_alone(tmp_path: Path) -> None:
     """There it has a name of its own; the endpoints, and so the sandboxes, have the local key."""
     operator = {"ANTHROPIC_API_KEY": CANARY_MODEL_KEY, "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
@@ -97,4 +157,5 @@ def test_without_a_key_nothing_is_forwarded(tmp_path: Path) -> None:
 def test_the_real_api_is_the_default_upstream() -> None:
     """A key is enough."""
     assert ModelSettings(key="k", upstream_key="real").upstream_url == "https://api.anthropic.com"
-    assert create_app(ModelSettings(key="k", upstream_key="real")).routes
+    assert ModelSettings(key="k", openai_key="real").openai_url == "https://api.openai.com/v1"
+    assert create_app(ModelSettings(key="k", upstream_key="real", openai_key="real")).routes

@@ -88,13 +88,18 @@ def imported(source: Path) -> set[str]:
     return names | {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
 
 
+# What the template has for a driver.
+OFFERED = {
+    "claude": {"claude_agent_sdk"},
+    "research": {"anthropic", "openai", "pydantic", "tree_sitter", "tree_sitter_bash"},
+}
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_only_the_standard_library_is_imported(source: Path) -> None:
     """Nothing of ours, nothing installed: the sandbox has only Python, and what a template adds."""
     roots = {name.partition(".")[0] for name in imported(source)}
-    offered = {"template.py": {"e2b"}}.get(source.name, set())
-    if source.parent.name == "claude":
-        offered = {"claude_agent_sdk"}
+    offered = {"template.py": {"e2b"}}.get(source.name) or OFFERED.get(source.parent.name, set())
     assert roots <= set(sys.stdlib_module_names) | {"_socket"} | offered
 
 

@@ -11,6 +11,7 @@ from tests.sql.conversations import new_turn
 from tests.sql.limits import allow
 from tests.sql.people import ANON, API_ROLES, SERVICE, Connection, Person, acting, column, refused, scalar, sign_up
 from tests.sql.runs import HASH, finish, new_run, watcher
+from tests.sql.tasks import answered
 
 PEOPLE = ("owner", "stranger", "anonymous user", "anon", "runner", "service", "watcher")
 ACTIONS = {
@@ -23,16 +24,18 @@ ACTIONS = {
 # How many rows each person sees of one owner's conversation, plan, agent and the rest; None: may not even ask.
 READERS: dict[str, tuple[int | None, ...]] = {
     # people:            owner stranger anonymous anon runner service watcher
-    "agent_sessions": (2, 0, 0, None, None, 2, 1),
-    "agent_runs": (2, 0, 0, None, None, 2, 1),
-    "agent_events": (5, 0, 0, None, None, 5, 3),
+    "agent_sessions": (3, 0, 0, None, None, 3, 1),
+    "agent_runs": (3, 0, 0, None, None, 3, 1),
+    "agent_events": (9, 0, 0, None, None, 9, 3),
     "sandbox_executions": (1, 0, 0, None, None, 1, None),
     # The ready-made ones are everyone's.
     "agents": (2, 1, 1, None, None, 2, None),
     "agent_versions": (3, 1, 1, None, None, 3, None),
     "environments": (2, 1, 1, None, None, 2, None),
     "account_limits": (1, 0, 0, None, None, 1, None),
-    "ledger": (4, 0, 0, None, None, 4, None),
+    "ledger": (6, 0, 0, None, None, 6, None),
+    "research_tasks": (1, 0, 0, None, None, 1, 0),
+    "task_results": (1, 0, 0, None, None, 1, None),
     "idempotency_keys": (None, None, None, None, None, None, None),
     "session_secrets": (None, None, None, None, None, None, None),
     "session_attachments": (None, None, None, None, None, None, None),
@@ -66,16 +69,21 @@ POLICIES = {
     ),
     ("public", "account_limits", "the owner may read their limits", "SELECT", "authenticated"),
     ("public", "ledger", "the owner may read their ledger", "SELECT", "authenticated"),
+    ("public", "research_tasks", "the owner may read a research task", "SELECT", "authenticated"),
+    ("public", "task_results", "the owner may read what is remembered", "SELECT", "authenticated"),
     ("public", "run_moves", "anyone signed in may read the lifecycle", "SELECT", "authenticated"),
     ("public", "api_keys", "the owner may read an API key", "SELECT", "authenticated"),
     ("realtime", "messages", "the owner of a session may listen to it", "SELECT", "authenticated"),
     ("public", "agent_sessions", "a watcher may read its session", "SELECT", "watcher"),
     ("public", "agent_runs", "a watcher may read the runs of its session", "SELECT", "watcher"),
     ("public", "agent_events", "a watcher may read the log of its session", "SELECT", "watcher"),
+    ("public", "research_tasks", "a watcher may read the task of its session", "SELECT", "watcher"),
     ("realtime", "messages", "a watcher may listen to its session", "SELECT", "watcher"),
 }
 FUNCTIONS = {
     "admit_run_v1": {"authenticated"},
+    "admit_research_v1": {"authenticated"},
+    "search_similar_tasks": {"authenticated"},
     "request_cancel_v1": {"authenticated"},
     "create_agent_v1": {"authenticated"},
     "update_agent_v1": {"authenticated"},
@@ -135,12 +143,13 @@ SYSTEM = "('pg_catalog', 'information_schema', 'pg_toast')"
 
 @pytest.fixture
 def people(rest: Connection, admin: Connection) -> dict[str, Person]:
-    """Everyone, with one finished plan, one conversation and one agent of the owner's to look at."""
+    """Everyone, with one of the owner's finished plans, conversations, answered questions and agents to look at."""
     admin.execute("delete from auth.users")
     run = new_run(rest, admin, idempotency_key="key")
     SERVICE.call(rest, "record_sandbox_v1", run_id=run.id, sandbox_id=str(run.id), template="base")
     finish(rest, run.runner, 0)
     new_turn(rest, admin, run.owner)
+    answered(rest, run.owner)
     agent = run.owner.call(rest, "create_agent_v1", config={"name": "a"}, request_hash=HASH)
     run.owner.call(rest, "update_agent_v1", agent_id=agent["id"], config={"name": "b"}, request_hash=HASH)
     allow(rest, admin, run.owner)
@@ -207,7 +216,7 @@ def test_rows_of_others_cannot_be_reached_by_naming_them(
     owner_id = people["owner"].id
     for table in ("agent_sessions", "agent_runs"):
         by_owner = f"select count(*) from public.{table} where owner = '{owner_id}'"
-        assert attempt(rest, people["owner"], by_owner) == 2
+        assert attempt(rest, people["owner"], by_owner) == 3
         assert attempt(rest, people["stranger"], by_owner) == 0
     by_session = f"select count(*) from public.agent_events where session_id = '{other.session_id}'"
     assert attempt(rest, people["stranger"], by_session) == 1
@@ -284,7 +293,7 @@ def test_policies_are_named_by_sentences(admin: Connection) -> None:
 def test_policies_ask_for_the_user_once_per_query(admin: Connection) -> None:
     """auth.uid() stands in a subselect in every policy, so that it is not evaluated for every row."""
     conditions = column(admin, "select qual from pg_policies where qual like '%%auth.uid()%%'")
-    assert len(conditions) == 11
+    assert len(conditions) == 13
     assert [text for text in conditions if "SELECT auth.uid() AS uid" not in text] == []
 
 
@@ -307,6 +316,8 @@ def test_functions_refuse_other_people_when_called(
     rest: Connection, admin: Connection, people: dict[str, Person]
 ) -> None:
     """Each function called by each person who is not in its row is refused before its body runs."""
+    # So that every type is named with its schema: some people may not look into all of them.
+    admin.execute("set search_path to ''")
     for name, roles in FUNCTIONS.items():
         types = scalar(admin, "select proargtypes::regtype[]::text[] from pg_proc where proname = %s", (name,))
         arguments = ", ".join(f"null::{kind}" for kind in types)

@@ -12,15 +12,23 @@ from psycopg.types.json import Jsonb
 
 from tests.sql.conversations import AGENT, ENVIRONMENT
 from tests.sql.people import Connection, column, sign_up
-from tests.sql.runs import HASH, Run
+from tests.sql.runs import HASH, OTHER_HASH, Run
+from tests.sql.tasks import DIMENSIONS, ONE
 
 Changes = Mapping[str, object]
 NOBODY = uuid4()
 # The id of the neighbours' session, of their attachment, and of one of them.
 TAKEN = uuid4()
+OTHER_TASK = uuid4()
 LONG = "x" * 201
+OF_TAKEN = {"session_id": TAKEN, "run_id": TAKEN}
+EMBEDDED = {"embedding": ONE, "embedding_model": "x" * 200}
 LARGE = Jsonb({"name": "x", "x": urandom(256 << 10).hex()})
 ASKED = {"n": None, "type": "user.tool_confirmation"}
+FROM_MEMORY = {
+    "run_id": None, "status": "completed", "completed_at": "now", "similarity": 1, "source_age_seconds": 0,
+    "answer": Jsonb({}),
+}  # fmt: skip
 
 # (constraint, table, what makes a good row bad)
 BAD_ROWS: list[tuple[str, str, Changes]] = [
@@ -188,6 +196,49 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
     ("ledger_run_of_promise", "ledger", {"entry": "settle", "kind": None, "run_id": None}),
     ("ledger_reserves_once", "ledger", {"entry": "reserve", "kind": None, "run_id": TAKEN}),
     ("ledger_settles_once", "ledger", {"entry": "settle", "kind": None, "run_id": TAKEN}),
+    ("research_tasks_pkey", "research_tasks", {"id": TAKEN}),
+    ("research_tasks_session_id_key", "research_tasks", {"session_id": TAKEN}),
+    ("research_tasks_session_id_fkey", "research_tasks", {"session_id": NOBODY}),
+    ("research_tasks_owner_fkey", "research_tasks", {"owner": NOBODY}),
+    ("research_tasks_run_id_key", "research_tasks", {"run_id": TAKEN}),
+    ("research_tasks_run_id_fkey", "research_tasks", {"run_id": NOBODY}),
+    ("research_tasks_status_check", "research_tasks", {"status": "succeeded", "completed_at": "now"}),
+    ("research_tasks_query_check", "research_tasks", {"query": ""}),
+    ("research_tasks_query_check", "research_tasks", {"query": "x" * 8001}),
+    ("research_tasks_query_check", "research_tasks", {"query": " \n"}),
+    ("research_tasks_context_check", "research_tasks", {"context": Jsonb({})}),
+    ("research_tasks_context_check", "research_tasks", {"context": Jsonb([1])}),
+    ("research_tasks_context_check", "research_tasks", {"context": Jsonb(["x" * 65536])}),
+    ("research_tasks_options_check", "research_tasks", {"options": Jsonb([])}),
+    ("research_tasks_options_check", "research_tasks", {"options": Jsonb({"x": 10**400})}),
+    ("research_tasks_options_check", "research_tasks", {"options": Jsonb({"x": "x" * 16384})}),
+    ("research_tasks_question_hash_check", "research_tasks", {"question_hash": "g" * 64}),
+    ("research_tasks_embedding_check", "research_tasks", {"embedding": str([0] * DIMENSIONS)}),
+    ("research_tasks_embedding_model_check", "research_tasks", {"embedding_model": ""}),
+    ("research_tasks_embedded", "research_tasks", {"embedding": None}),
+    ("research_tasks_embedded", "research_tasks", {"embedding_model": None}),
+    ("research_tasks_source_task_id_fkey", "research_tasks", {**FROM_MEMORY, "source_task_id": NOBODY}),
+    ("research_tasks_source", "research_tasks", {"source_task_id": TAKEN}),
+    ("research_tasks_similarity_check", "research_tasks", {**FROM_MEMORY, "similarity": 1.01}),
+    ("research_tasks_source_age_seconds_check", "research_tasks", {**FROM_MEMORY, "source_age_seconds": -1}),
+    ("research_tasks_answer_check", "research_tasks", {**FROM_MEMORY, "answer": Jsonb([])}),
+    ("research_tasks_answer_check", "research_tasks", {**FROM_MEMORY, "answer": LARGE}),
+    ("research_tasks_error_check", "research_tasks", {"error": Jsonb([])}),
+    ("research_tasks_error_check", "research_tasks", {"error": LARGE}),
+    ("research_tasks_end", "research_tasks", {"completed_at": "now"}),
+    ("research_tasks_end", "research_tasks", {"status": "failed"}),
+    ("research_tasks_answered", "research_tasks", {"answer": Jsonb({})}),
+    ("research_tasks_remembered", "research_tasks", {"similarity": 1}),
+    ("research_tasks_remembered", "research_tasks", {**FROM_MEMORY, "source_age_seconds": None}),
+    ("research_tasks_remembered", "research_tasks", {**FROM_MEMORY, "answer": None}),
+    ("research_tasks_one_live", "research_tasks", {"question_hash": OTHER_HASH}),
+    ("task_results_pkey", "task_results", {"task_id": TAKEN}),
+    ("task_results_task_id_fkey", "task_results", {"task_id": NOBODY}),
+    ("task_results_owner_fkey", "task_results", {"owner": NOBODY}),
+    ("task_results_answer_check", "task_results", {"answer": Jsonb([])}),
+    ("task_results_answer_check", "task_results", {"answer": LARGE}),
+    ("task_results_embedding_check", "task_results", {"embedding": str([0] * DIMENSIONS)}),
+    ("task_results_embedding_model_check", "task_results", {"embedding_model": "x" * 201}),
     ("sandbox_executions_running_ms_check", "sandbox_executions", {"running_ms": -1}),
     ("sandbox_executions_cost_microusd_check", "sandbox_executions", {"cost_microusd": -1}),
     ("sandbox_executions_commands_check", "sandbox_executions", {"commands": -1}),
@@ -204,7 +255,7 @@ BAD_ROWS: list[tuple[str, str, Changes]] = [
 TABLES = (
     "agent_sessions", "agent_runs", "agent_events", "sandbox_executions", "idempotency_keys", "run_moves", "agents",
     "agent_versions", "environments", "session_secrets", "session_attachments", "session_transcripts", "session_files",
-    "run_repairs", "hook_deliveries", "api_keys", "account_limits", "ledger",
+    "run_repairs", "hook_deliveries", "api_keys", "account_limits", "ledger", "research_tasks", "task_results",
 )  # fmt: skip
 NAMED = Jsonb({"name": "x" * 256})
 CONVERSATION = {
@@ -244,6 +295,11 @@ def good_row(table: str, run: Run) -> dict[str, Any]:
         },
         "account_limits": {"owner": run.owner.id, "max_concurrent_sandboxes": 100_000},
         "ledger": {"owner": run.owner.id, "run_id": run.id, "entry": "spend", "kind": "model", "amount_microusd": 1},
+        "research_tasks": {
+            **of_run, "owner": run.owner.id, "status": "running", "query": "x" * 8000, "context": Jsonb(["x"]),
+            "question_hash": HASH, "is_shared": True, **EMBEDDED,
+        },
+        "task_results": {"task_id": OTHER_TASK, "owner": run.owner.id, "answer": Jsonb({}), **EMBEDDED},
     }  # fmt: skip
     return rows[table]
 
@@ -273,6 +329,12 @@ def neighbours(admin: Connection, run: Run) -> None:
     insert(admin, "ledger", {**good_row("ledger", run), "id": -1})
     for entry_of_run in ("reserve", "settle"):
         insert(admin, "ledger", {**good_row("ledger", run), "run_id": TAKEN, "entry": entry_of_run, "kind": None})
+    task = good_row("research_tasks", run)
+    insert(admin, "research_tasks", {**task, "id": TAKEN, **OF_TAKEN, "question_hash": OTHER_HASH})
+    insert(admin, "task_results", {**good_row("task_results", run), "task_id": TAKEN})
+    session = {**good_row("agent_sessions", run), "id": OTHER_TASK}
+    insert(admin, "agent_sessions", session)
+    insert(admin, "research_tasks", {**task, **FROM_MEMORY, "id": OTHER_TASK, "session_id": OTHER_TASK})
     for table in ("session_secrets", "session_files"):
         insert(admin, table, {**good_row(table, run), "session_id": TAKEN})
 
@@ -342,6 +404,8 @@ def test_only_these_columns_may_be_null(admin: Connection) -> None:
         "account_limits.max_month_microusd",
         *(f"ledger.{name}" for name in ("session_id", "run_id", "kind", "model", "request_id", "request_microusd")),
         *(f"ledger.{name}" for name in ("prices_as_of", "price", "is_known")),
+        *(f"research_tasks.{name}" for name in ("run_id", "embedding", "embedding_model", "source_task_id")),
+        *(f"research_tasks.{name}" for name in ("similarity", "source_age_seconds", "answer", "error", "completed_at")),
         "session_attachments.title",
         "session_transcripts.entry_id",
         "run_repairs.claimed_at",

@@ -34,7 +34,9 @@ def microusd(admin: Connection, usage: Json, price: Json = CHEAP) -> int:
     return int(scalar(admin, "select private.tokens_microusd(%s, %s)", (_json(usage), _json(price))))
 
 
-@pytest.mark.parametrize("name", ["cheap", "cheap-20260101", "cheap-latest", "cheap[1m]", "cheap-20260101[1m]"])
+@pytest.mark.parametrize(
+    "name", ["cheap", "cheap-20260101", "cheap-2026-01-01", "cheap-latest", "cheap[1m]", "cheap-20260101[1m]"]
+)
 def test_a_model_is_known_by_its_name_without_its_date(admin: Connection, name: str) -> None:
     """The API answers with a dated name, and the CLI adds the context's size."""
     assert price_of(admin, name, {}) == ("cheap", True, CHEAP)

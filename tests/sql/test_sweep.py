@@ -126,6 +126,17 @@ def test_a_claim_tells_all_that_looking_takes(rest: Connection, admin: Connectio
     assert (facts["session"]["id"], facts["session"]["sandbox_id"]) == (str(run.session_id), sandbox)
 
 
+@pytest.mark.parametrize("after_seq", ["mischief", {}, None, True, 10**400, -1], ids=lambda value: str(value)[:9])
+def test_nobodys_input_stops_the_sweep(rest: Connection, admin: Connection, run: Run, after_seq: object) -> None:
+    """What a run's owner wrote where a turn has its place in the log: every other run is claimed all the same."""
+    forged = new_run(rest, admin, input={"after_seq": after_seq})
+    lose(admin, forged)
+    later = new_run(rest, admin, forged.owner, session_id=forged.session_id)
+    for each in (run, later):
+        age(admin, each, 31)
+    assert set(claimed(rest)) == {str(run.id), str(later.id)}
+
+
 def test_a_later_turn_has_no_sandbox_of_its_own(rest: Connection, admin: Connection) -> None:
     """What an earlier turn has used holds the session's files."""
     turn = new_turn(rest, admin)

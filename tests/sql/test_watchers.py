@@ -128,12 +128,12 @@ def test_a_watcher_goes_with_the_key_that_asked_for_it(admin: Connection, rest: 
 def test_a_watcher_asks_for_its_session_once_per_query(admin: Connection) -> None:
     """In a subselect, so that a log of a thousand events is not a thousand questions."""
     conditions = column(admin, "select qual from pg_policies where 'watcher' = any(roles)")
-    assert len(conditions) == 4
+    assert len(conditions) == 5
     assert [text for text in conditions if "SELECT private.watched_session() AS watched_session" not in text] == []
 
 
-def test_a_watcher_reads_four_tables_and_changes_none(admin: Connection) -> None:
-    """The role has SELECT on the log's three tables and on Realtime's messages, and no other right on any relation."""
+def test_a_watcher_reads_five_tables_and_changes_none(admin: Connection) -> None:
+    """SELECT on the log's three tables, on tasks and on Realtime's messages; no other right on any relation."""
     rights = admin.execute(
         f"""
         select c.oid::regclass::text, p.right_of
@@ -147,7 +147,7 @@ def test_a_watcher_reads_four_tables_and_changes_none(admin: Connection) -> None
         )
         """
     ).fetchall()
-    readable = {*TABLES, "realtime.messages"}
+    readable = {*TABLES, "research_tasks", "realtime.messages"}
     assert {(name.removeprefix("public."), right) for name, right in rights} == {(name, "select") for name in readable}
     sequences = f"""
       select c.oid::regclass::text from pg_class c join pg_namespace s on s.oid = c.relnamespace
