@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from typing import Any
@@ -58,6 +59,18 @@ def test_what_trying_again_cannot_mend_is_told_at_once(inquiry: Inquiry, status:
     ending = inquiry.drive()
     failed_as(ending, "planner_unavailable", str(status), "[redacted:value]")
     assert len(inquiry.models.asked) == 1
+
+
+@pytest.mark.parametrize("before", [462, 466])
+def test_a_secret_in_a_long_complaint_is_not_cut_in_two(inquiry: Inquiry, before: int) -> None:
+    """It is found whole before the message is shortened."""
+    key = f"sk-ant-{'k3' * 20}"
+    inquiry.models.say(Broken(401, json.dumps({"error": {"message": "x" * before + f" {key}"}}).encode()))
+    inquiry.ask()
+    error = inquiry.drive().error
+    assert error is not None
+    assert "k3" not in error["message"]
+    assert len(error["message"]) < 600
 
 
 def test_nobody_there_is_unavailable(inquiry: Inquiry, models: ModelServer) -> None:

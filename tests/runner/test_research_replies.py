@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sandbox_scripts.drivers.research import answer, models, plan, prompts
 from sandbox_scripts.drivers.research.evidence import Evidence, middle_out
@@ -122,6 +125,37 @@ def test_an_answer_keeps_to_the_log_s_form() -> None:
     facts = [{**fact("number", "42"), "value": 42, "sure": True}]
     told = answer.read(answer_text(answer=" 42. ", facts=facts, model="lies"), evidence(Ran("echo 42")))
     assert told == {"answer": "42.", "citations": [{"step": 0, "source": None}], "facts": [fact("number", "42")]}
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+NAMES = st.sampled_from(
+    ["steps", "answer", "citations", "facts", "step", "command", "needs", "risk", "timeout_seconds"]
+)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner), max_leaves=10)
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=50) | VALUES.map(json.dumps))
+def test_any_reply_is_usable_or_not(text: str) -> None:
+    """Nothing that a model can say breaks the run."""
+    for read in (plan.read, lambda said: answer.read(said, evidence(Ran("echo")))):
+        with contextlib.suppress(Unusable):
+            read(text)
+
+
+@settings(max_examples=50)
+@given(VALUES, st.sampled_from(["steps", "risk", "estimated_cost_microusd", "fallback"]))
+def test_any_value_in_a_plan_is_usable_or_not(value: Any, name: str) -> None:
+    """Likewise where the rest of it is right: what is read can be told."""
+    with contextlib.suppress(Unusable):
+        plan.event(plan.read(plan_text("true", **{name: value})), 0, 60)
+
+
+@pytest.mark.parametrize("source", ["", None])
+def test_no_source_is_null(source: str | None) -> None:
+    """However the model writes it."""
+    told = answer.read(answer_text(citations=[{"step": 0, "source": source}]), evidence(Ran("echo")))
+    assert told["citations"] == [{"step": 0, "source": None}]
 
 
 @pytest.mark.parametrize("source", [PAGE, "prices.txt", "stderr-page"])

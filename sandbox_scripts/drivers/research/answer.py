@@ -92,7 +92,7 @@ def _event(said: Answer) -> dict[str, Any]:
     data = said.model_dump()
     data["answer"] = short(said.answer.strip(), LONGEST_ANSWER)
     for citation in data["citations"]:
-        citation["source"] = citation["source"] and short(citation["source"], LONGEST_WORDS)
+        citation["source"] = short(citation["source"] or "", LONGEST_WORDS) or None
     for fact in data["facts"]:
         fact.update(name=short(fact["name"], LONGEST_WORDS), value=short(fact["value"], LONGEST_WORDS))
     return data

@@ -22,7 +22,6 @@ LONGEST_REPLY_TOKENS = 16_000
 RETRY_AFTER_CAP_SECONDS = 30.0
 # What asking again may mend; so may any status from 500 on.
 PASSING = (408, 409, 429)
-MESSAGE_CHARS = 300
 
 
 class Usage:
@@ -57,7 +56,7 @@ class Model:
         except self._sdk.APIStatusError as error:
             raise _refused(error) from error
         except self._sdk.APIError as error:
-            raise Down(f"{type(error).__name__}: {error}"[:MESSAGE_CHARS]) from error
+            raise Down(f"{type(error).__name__}: {error}") from error
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             # The SDKs hand out whatever came: HTML as a string, missing fields as None.
             raise Down(f"the answer is no completion ({type(error).__name__})") from error
@@ -112,7 +111,7 @@ def _used(usage: Any) -> Usage:
 
 def _refused(error: Any) -> Down:
     status = int(error.status_code)
-    message = f"{status}: {error.message}"[:MESSAGE_CHARS]
+    message = f"{status}: {error.message}"
     return Down(message, status < 500 and status not in PASSING, _retry_after(error.response.headers))
 
 

@@ -26,6 +26,8 @@ TRIES = {Down: 3, Declined: 2, Unusable: 3}
 BACKOFF_FIRST_SECONDS = 0.5
 # Of a reply that cannot be used, what is shown to the model again.
 QUOTED_CHARS = 2000
+# Of what a model or its server says of itself, what is told; secrets are looked for before it is cut.
+MESSAGE_CHARS, READ_CHARS = 500, 16_000
 
 
 class Planner:
@@ -83,7 +85,7 @@ class Planner:
 
     def _give_up(self, error: ModelError, is_last: bool) -> None:
         """Raise Failure where there is nothing more to hope for."""
-        message = self.redacted(str(error))
+        message = self.redacted(str(error)[:READ_CHARS])[:MESSAGE_CHARS]
         if isinstance(error, Down) and (is_last or error.is_final):
             raise Failure(UNAVAILABLE, f"{self.name} cannot be asked: {message}") from error
         if isinstance(error, Declined) and is_last:
@@ -120,7 +122,7 @@ class Planner:
 
 def _text_of(reply: Reply) -> str:
     if reply.refusal is not None:
-        raise Declined(reply.refusal[:QUOTED_CHARS])
+        raise Declined(reply.refusal)
     if reply.is_cut:
         raise Unusable("it was cut off, because it was too long")
     if not reply.text.strip():
