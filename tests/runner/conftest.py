@@ -236,10 +236,12 @@ def models() -> Iterator[ModelServer]:
 
 
 @pytest.fixture
-def inquiry(tmp_path: Path, log: LogServer, models: ModelServer) -> Iterator[Inquiry]:
+def inquiry(tmp_path: Path, log: LogServer, models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inquiry]:
     """One research run, cleaned up afterwards."""
     from tests.runner.inquiry import Inquiry  # likewise
 
+    # Driven in this process, it must not take the process's other children, a whole local stack, for its orphans.
+    monkeypatch.setattr("sandbox_scripts.drivers.steps.adopt_orphans", lambda: False)
     inquiry = Inquiry(tmp_path, log, models)
     yield inquiry
     inquiry.close()

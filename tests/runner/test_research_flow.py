@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -131,6 +132,19 @@ def test_steps_that_need_nothing_run_side_by_side(inquiry: Inquiry) -> None:
     inquiry.models.say(plan(MEET.format("a", "b"), MEET.format("b", "a"), step("echo both", 0, 1)), answer(source=None))
     inquiry.ask()
     assert inquiry.drive().result == {"plans": 1, "steps": 3, "succeeded": 3, "failed": 0, "answered": True}
+
+
+def test_a_bystander_outlives_the_run(inquiry: Inquiry) -> None:
+    """Another child of this very process is none of the run's: the tests' own house is in order."""
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        inquiry.models.say(plan("true"), answer())
+        inquiry.ask()
+        assert inquiry.drive().status == "succeeded"
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
 
 
 def test_a_refused_plan_is_made_again_once(inquiry: Inquiry, log: LogServer, models: ModelServer) -> None:
