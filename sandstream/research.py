@@ -49,6 +49,8 @@ class Results(Answer):
     answer: str
     citations: tuple[Citation, ...] = ()
     facts: tuple[Fact, ...] = ()
+    # False when the answer itself says that something is missing: then it is not remembered.
+    is_complete: bool = True
     model: str | None = None
 
 

@@ -81,6 +81,8 @@ class ResearchScreen:
         self._block([self._wrapped(line, 2, 4) for line in answer.facts(results)], "bold")
         # Addresses are not folded: who copies one wants it whole.
         self._block(["  " + line for line in answer.citations(results, self._descriptions())], "dim")
+        if not results.is_complete:
+            self._block(["  something is missing, so this answer is not remembered"], "yellow")
 
     def remembered(self, task: ResearchTask) -> None:
         """An answer that was there already, and where it comes from."""

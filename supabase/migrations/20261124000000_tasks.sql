@@ -152,7 +152,8 @@ begin
       completed_at = new.ended_at
     where t.run_id = new.id
     returning * into task;
-  if num_nulls(task.answer, task.embedding) = 0 then
+  -- An answer that says itself that something is missing would keep the next asker from finding it.
+  if num_nulls(task.answer, task.embedding) = 0 and task.answer -> 'is_complete' is distinct from 'false' then
     insert into public.task_results (task_id, owner, answer, embedding, embedding_model)
       values (task.id, task.owner, task.answer, task.embedding, task.embedding_model)
       on conflict do nothing;

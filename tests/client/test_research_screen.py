@@ -296,3 +296,12 @@ def test_markup_is_only_text() -> None:
     text = shown(log.events).text
     assert "[red]x[/red] [/bold]" in text
     assert "[red]y[/red] [/bold]" in text
+
+
+def test_an_answer_that_lacks_something_says_that_it_is_not_remembered() -> None:
+    """So that nobody wonders why the next asker waits again."""
+    words = "something is missing, so this answer is not remembered"
+    for results, shows in (({**RESULTS, "is_complete": False}, True), (RESULTS, False)):
+        on = Shown()
+        on.screen.remembered(task({**REMEMBERED, "results": results}))
+        assert (words in on.text) is shows

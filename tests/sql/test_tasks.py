@@ -118,6 +118,16 @@ def test_the_memory_commits_with_the_end(rest: Connection, admin: Connection, ow
     assert task_row(rest, owner, asked["task"]["id"])["status"] == "running"
 
 
+@pytest.mark.parametrize(("says", "counts"), [(True, 1), (False, 0), ("no", 1), (None, 1)])
+def test_an_answer_that_is_not_complete_is_not_remembered(
+    rest: Connection, admin: Connection, owner: Person, says: object, counts: int
+) -> None:
+    """It is the task's answer all the same; whatever else stands there does not keep the run from ending."""
+    row = answered(rest, owner, answer={**ANSWER, "is_complete": says})
+    assert (row["status"], row["answer"]["answer"]) == ("completed", ANSWER["answer"])
+    assert len(memory(admin, owner)) == counts
+
+
 def test_nothing_is_remembered_without_an_answer_or_an_embedding(
     rest: Connection, admin: Connection, owner: Person
 ) -> None:
