@@ -62,8 +62,8 @@ def test_a_question_becomes_a_plan_its_commands_and_an_answer(inquiry: Inquiry, 
         }
     ]
     citations = [{"step": 0, "source": None}]
-    told = {"answer": "It costs 42.", "citations": citations, "facts": facts, "model": "planner-1"}
-    assert log.of("research.answer") == [told]
+    said = {"answer": "It costs 42.", "citations": citations, "facts": facts, "is_complete": True}
+    assert log.of("research.answer") == [{**said, "model": "planner-1"}]
     assert log.finished is not None
     assert log.finished["status"] == "succeeded"
 

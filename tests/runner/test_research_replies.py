@@ -124,7 +124,17 @@ def test_an_answer_keeps_to_the_log_s_form() -> None:
     """Its own fields and no others, with nulls where nothing is."""
     facts = [{**fact("number", "42"), "value": 42, "sure": True}]
     told = answer.read(answer_text(answer=" 42. ", facts=facts, model="lies"), evidence(Ran("echo 42")))
-    assert told == {"answer": "42.", "citations": [{"step": 0, "source": None}], "facts": [fact("number", "42")]}
+    assert told == {
+        "answer": "42.",
+        "citations": [{"step": 0, "source": None}],
+        "facts": [fact("number", "42")],
+        "is_complete": True,
+    }
+
+
+def test_an_answer_may_say_that_something_is_missing() -> None:
+    """Only the model can know."""
+    assert answer.read(answer_text(is_complete=False), evidence(Ran("echo")))["is_complete"] is False
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

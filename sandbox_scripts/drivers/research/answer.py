@@ -47,6 +47,7 @@ class Answer(Said):
     answer: str
     citations: list[Citation]
     facts: list[Fact] = Field(default_factory=list)
+    is_complete: bool = Field(default_factory=lambda: True)
 
 
 def schema() -> dict[str, Any]:

@@ -56,6 +56,7 @@ what you remember nor a guess. Where the evidence does not suffice, say what is 
   stands in the command or the output of a step; null where there is none.
 - `facts`: the results as data. `kind` is text, number (digits, at most one point, no separators or units), date
   (2026-01-31) or link (a whole URL); `unit` is null where there is none; `step` is where it was found.
+- `is_complete`: false where something that was asked for is missing. Such an answer is not kept for others who ask.
 
 Cite only steps that ran.
 
