@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -274,3 +275,22 @@ def test_prompts_say_what_scripts_and_people_look_for() -> None:
 def test_tokens_are_counts(counts: tuple[Any, ...], expected: tuple[int, ...]) -> None:
     """Whatever a server says of them."""
     assert tuple(models.Usage(*counts).data.values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "details", "expected"),
+    [
+        (100, {"cached_tokens": 40, "cache_write_tokens": 30}, (30, 5, 30, 40)),
+        (100, {"cached_tokens": 40}, (60, 5, 0, 40)),
+        (100, {"cached_tokens": 90, "cache_write_tokens": 30}, (0, 5, 10, 90)),
+        (100, None, (100, 5, 0, 0)),
+        (None, {"cached_tokens": 40}, (0, 5, 0, 0)),
+    ],
+)
+def test_openai_counts_its_cache_among_the_prompt(
+    prompt: int | None, details: dict[str, int] | None, expected: tuple[int, ...]
+) -> None:
+    """What was read from it and what was written into it have prices of their own; each token counts once."""
+    told = SimpleNamespace(**details) if details is not None else None
+    usage = SimpleNamespace(prompt_tokens=prompt, completion_tokens=5, prompt_tokens_details=told)
+    assert tuple(models.used(usage).data.values()) == expected

@@ -83,7 +83,7 @@ class Model:
         )
         choice = completion.choices[0]
         refusal = choice.message.refusal or ("content_filter" if choice.finish_reason == "content_filter" else None)
-        return Reply(choice.message.content or "", _used(completion.usage), refusal, choice.finish_reason == "length")
+        return Reply(choice.message.content or "", used(completion.usage), refusal, choice.finish_reason == "length")
 
     def _ask_anthropic(self, question: Question) -> Reply:
         message = self._client.messages.create(
@@ -102,11 +102,13 @@ class Model:
         return Reply(text, usage, refusal, message.stop_reason == "max_tokens")
 
 
-def _used(usage: Any) -> Usage:
-    """OpenAI counts what it had in its cache among the prompt; not every server tells."""
-    cached = _count(getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", 0))
+def used(usage: Any) -> Usage:
+    """OpenAI counts what its cache had, and what was written into it, among the prompt; not every server tells."""
+    details = getattr(usage, "prompt_tokens_details", None)
     prompt = _count(getattr(usage, "prompt_tokens", 0))
-    return Usage(max(0, prompt - cached), getattr(usage, "completion_tokens", 0), 0, min(cached, prompt))
+    cached = min(prompt, _count(getattr(details, "cached_tokens", 0)))
+    written = min(prompt - cached, _count(getattr(details, "cache_write_tokens", 0)))
+    return Usage(prompt - cached - written, getattr(usage, "completion_tokens", 0), written, cached)
 
 
 def _refused(error: Any) -> Down:
