@@ -1,8 +1,8 @@
-"""The Agent SDK, imported without the package `mcp`.
+"""The Agent SDK, imported without the packages `mcp` and `jsonschema`.
 
-The SDK needs that package for tool servers inside its own process, which we do not use (custom.py speaks the
-protocol itself), and imports it in any case. It is most of the import: 1.0 of 1.3 seconds of processor with versions
-0.2.187 and 2.3.0, in a sandbox where the CLI is starting at the same time.
+The SDK needs them for tool servers inside its own process, which we do not use (custom.py speaks the protocol itself),
+and imports them in any case. They are most of the import: 1.0 and 0.1 of 1.3 seconds of processor with versions 0.2.187,
+2.3.0 and 4.26.0, in a sandbox where the CLI is starting at the same time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-SDK, HEAVY = "claude_agent_sdk", "mcp"
+SDK, HEAVY = "claude_agent_sdk", ("mcp", "jsonschema")
 
 
 def find() -> importlib.machinery.ModuleSpec | None:
@@ -32,7 +32,7 @@ def find() -> importlib.machinery.ModuleSpec | None:
 
 def load() -> None:
     """Make the next import of the SDK a cheap one. Raise ImportError when it is not there."""
-    if SDK in sys.modules or HEAVY in sys.modules:
+    if SDK in sys.modules or sys.modules.keys() & set(HEAVY):
         return  # it was paid for
     finder = _Finder()
     sys.meta_path.insert(0, finder)
@@ -42,7 +42,8 @@ def load() -> None:
         _forget(SDK)  # another version, which does more with it at once
     finally:
         sys.meta_path.remove(finder)
-        _forget(HEAVY)
+        for package in HEAVY:
+            _forget(package)
     importlib.import_module(SDK)
 
 
@@ -61,12 +62,12 @@ class _Anything:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds nothing but the hollow package."""
+    """Finds nothing but the hollow packages."""
 
     def find_spec(
         self, name: str, _path: Sequence[str] | None, _target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name.split(".", 1)[0] != HEAVY:
+        if name.split(".", 1)[0] not in HEAVY:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
