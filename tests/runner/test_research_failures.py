@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from typing import Any
@@ -18,7 +19,24 @@ from tests.runner.test_research_flow import failed_as, forget
 BUDGET = {"scope": "month", "spent_microusd": 5_000_120, "limit_microusd": 5_000_000}
 OVERLOADED = Broken(529)
 PASSING = [Broken(None), Broken(408), Broken(409), Broken(429), Broken(500), OVERLOADED]
-GARBAGE = [Broken(200, b"<html>", content_type="text/html"), Broken(200, b"{"), Broken(200, b"{}"), Broken(200, b"[]")]
+
+
+def completed(**message: Any) -> Broken:
+    """A completion with this message."""
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return Broken(200, json.dumps({"id": "1", "object": "chat.completion", "choices": [choice]}).encode())
+
+
+GARBAGE = [
+    Broken(200, b"<html>", content_type="text/html"),
+    Broken(200, b"{"),
+    Broken(200, b"{}"),
+    Broken(200, b"[]"),
+    Broken(200, b"[" * 100_000),
+    completed(content=[{"type": "text", "text": "{}"}]),
+    completed(content=7),
+    completed(content=None, refusal={"reason": "no"}),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +45,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "BACKOFF_FIRST_SECONDS", 0.01)
 
 
-@pytest.mark.parametrize("fault", [*PASSING, *GARBAGE], ids=lambda fault: f"{fault.status}-{fault.body[:6]!r}")
+@pytest.mark.parametrize("fault", [*PASSING, *GARBAGE], ids=lambda fault: f"{fault.status}-{len(fault.body)}")
 def test_what_may_pass_is_tried_again(inquiry: Inquiry, log: LogServer, fault: Broken) -> None:
     """Twice it goes wrong and the third time not; each request has its span, and only the good ones have tokens."""
     inquiry.models.say(fault, fault, plan("true"), fault, fault, answer())
@@ -58,6 +76,16 @@ def test_what_trying_again_cannot_mend_is_told_at_once(inquiry: Inquiry, status:
     ending = inquiry.drive()
     failed_as(ending, "planner_unavailable", str(status), "[redacted:value]")
     assert len(inquiry.models.asked) == 1
+
+
+def test_what_a_database_cannot_hold_is_not_in_the_error(inquiry: Inquiry, log: LogServer) -> None:
+    """A NUL would be refused, and with it the end of the run."""
+    inquiry.models.say(Broken(400, b'{"error":{"message":"a\\u0000b \\ud800"}}'))
+    inquiry.ask()
+    inquiry.drive()
+    assert log.finished is not None
+    assert "\0" not in log.finished["error"]["message"]
+    assert "a\ufffdb" in log.finished["error"]["message"]
 
 
 def test_nobody_there_is_unavailable(inquiry: Inquiry, models: ModelServer) -> None:
