@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -233,6 +234,35 @@ def test_a_log_that_is_down_does_not_hold_the_plan_up_for_ever(
     assert inquiry.drive().status == "succeeded"
 
 
+SLOW = "eval " * 500 + "ls"
+
+
+def test_a_plan_that_takes_too_long_to_read_is_refused(
+    inquiry: Inquiry, log: LogServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the check would have said in the end; the next one is read."""
+    monkeypatch.setattr(import_module("sandbox_scripts.drivers.research.drive"), "CHECK_SECONDS", 0.1)
+    inquiry.models.say(plan("ls", SLOW), plan("true"), answer())
+    inquiry.ask()
+    assert inquiry.drive().status == "succeeded"
+    (rejected,) = log.of("plan.rejected")
+    assert [(reason["index"], reason["rule"]) for reason in rejected["reasons"]] == [(None, "unreadable")]
+
+
+def test_a_cancelled_run_waits_for_no_check(inquiry: Inquiry, log: LogServer) -> None:
+    """As it waits for nothing else."""
+
+    def cancelled(_asked: Asked) -> Said:
+        log.cancel_requested = True
+        (inquiry.directory / "doorbell").touch()
+        return plan(*[SLOW] * 3)
+
+    inquiry.models.say(cancelled)
+    inquiry.ask()
+    assert inquiry.drive().status == "cancelled"
+    assert log.of("plan.rejected") == []
+
+
 def test_a_cancelled_run_waits_for_no_model(inquiry: Inquiry, log: LogServer) -> None:
     """The request under way is let go of, and its span is closed."""
     held = threading.Event()
@@ -308,7 +338,7 @@ def test_without_its_sdk_a_model_is_unavailable(inquiry: Inquiry, monkeypatch: p
 def test_without_a_parser_nothing_is_planned(inquiry: Inquiry, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be checked is not paid for."""
     monkeypatch.setitem(sys.modules, "tree_sitter_bash", None)
-    shell._parser.cache_clear()
+    shell._parser_of.cache_clear()
     inquiry.ask()
     failed_as(inquiry.drive(), "checker_missing", "tree_sitter_bash")
     assert inquiry.models.asked == []
