@@ -24,14 +24,16 @@ EITHER = (("who", "how much"), ("what", "how"), ("whether", "how"))
 def disagreement(asked: str, remembered: str) -> str | None:
     """The name of what differs between two questions, or None when nothing speaks against their being one.
 
-    `language`, `negation`, `tense`, `question`, `opposite`, `order`, or a kind of fact: `url`, `repository`, `path`,
-    `date`, `number`, `unit`, `place`, `name`, `subject`. The same both ways.
+    `language`, `negation`, `sign`, `tense`, `question`, `opposite`, `order`, or a kind of fact: `url`, `repository`,
+    `path`, `date`, `number`, `unit`, `place`, `name`, `subject`. The same both ways.
     """
     one, other = read(asked), read(remembered)
     if one.language and other.language and one.language != other.language:
         return "language"
     if one.negated != other.negated:
         return "negation"
+    if one.signs != other.signs:
+        return "sign"
     return (
         opposed(one, other)
         or different_fact(one, other)

@@ -12,6 +12,8 @@ from functions.store import UserStore
 
 # So many of the nearest are looked at: those that only look alike may well be nearer than the right one.
 CANDIDATES = 20
+# To read longer ones takes the endpoint's time from everybody, and no table knows what such texts are about.
+LONGEST_READ = 1000
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,15 @@ async def recall(settings: Settings, store: UserStore, question: Question, embed
 
 
 def fits(question: Question, row: Row) -> bool:
-    """Whether this is the same question: in the same context, with nothing that speaks against it."""
-    return tuple(row["context"]) == question.context and disagreement(question.query, row["query"]) is None
+    """Whether this is the same question: in the same context, with nothing that speaks against it.
+
+    A long one is the same only word for word.
+    """
+    if tuple(row["context"]) != question.context:
+        return False
+    if max(len(question.query), len(row["query"])) > LONGEST_READ:
+        return question.query.split() == str(row["query"]).split()
+    return disagreement(question.query, row["query"]) is None
 
 
 def memory_of(row: Row) -> Memory:

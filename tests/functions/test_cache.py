@@ -128,3 +128,13 @@ async def test_an_operator_can_say_the_threshold(settings: Settings) -> None:
     supabase = Supabase(said, near("Who wrote it?", 1.0))
     assert await recalled(said, supabase, "Who wrote it?") is not None
     assert supabase.asked[0]["match_threshold"] == 0.8
+
+
+async def test_long_questions_are_the_same_word_for_word(local: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not read: twenty of the longest would hold the endpoint up for seconds."""
+    monkeypatch.setattr("functions.cache.disagreement", pytest.fail)
+    long = "price of bitcoin " * 470
+    known, other = near(f"{long}?"), near(f"{long}!")
+    assert await recalled(local, Supabase(local, other, known), f"{long}now?") is None
+    assert await recalled(local, Supabase(local, other, known), f"{long} ?") == UUID(known["task_id"])
+    assert await recalled(local, Supabase(local, known), "price of bitcoin") is None

@@ -1,5 +1,7 @@
 """The embedding model at its wire: what it is asked, and what becomes of anything but 384 numbers."""
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -70,6 +72,12 @@ async def test_without_a_key_nothing_is_asked(settings: Settings) -> None:
         told([0.0] * 384),
         told(["a"] * 384),
         told([0.5] * 384, tokens=None),
+        told([0.5] * 384, tokens=10**30),
+        told([1e-12] * 384),
+        told([1e300] * 384),
+        told([10**400] * 384),
+        httpx.Response(200, text="[" * 100_000),
+        httpx.Response(200, text='{"data": [{"embedding": [1]}], "usage": {"prompt_tokens": Infinity}}'),
         httpx.Response(200, json={"data": [{"embedding": [0.5] * 384}]}),
     ],
 )
@@ -97,3 +105,25 @@ async def test_numbers_that_are_none_are_refused(with_key: Settings) -> None:
     body = f'{{"data": [{{"embedding": [{numbers}]}}], "usage": {{"prompt_tokens": 1}}}}'
     with pytest.raises(EmbeddingUnavailable):
         await embeddings(with_key, lambda _: httpx.Response(200, text=body)).of("x")
+
+
+async def test_a_model_that_answers_byte_by_byte_is_too_slow(
+    with_key: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer never ends, and each piece of it comes in time."""
+    monkeypatch.setattr("functions.embeddings.TIMEOUT_SECONDS", 0.2)
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server, httpx.AsyncClient() as http:
+        port = server.sockets[0].getsockname()[1]
+        slow = with_key.model_copy(update={"openai_base_url": f"http://127.0.0.1:{port}/v1"})
+        with pytest.raises(EmbeddingUnavailable, match="did not answer"):
+            await Embeddings(slow, http).of("x")

@@ -1,5 +1,7 @@
 """A question's body, what makes two of them one, and what a client is told."""
 
+import json
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 
 from functions.bundle import Bundle
 from functions.embeddings import Embeddings
-from functions.errors import ModelNotConfigured
+from functions.errors import ModelNotConfigured, NotFound
 from functions.identity import Caller, RunTokens
 from functions.launch import Launcher
 from functions.planners import Planner
@@ -167,16 +169,21 @@ def test_a_remembered_task_says_whose_answer_it_is() -> None:
     }
 
 
+def research(settings: Settings, world: Callable[[httpx.Request], httpx.Response]) -> Research:
+    """With this world around it."""
+    http = httpx.AsyncClient(transport=httpx.MockTransport(world))
+    store = Store(settings, http)
+    launcher = Launcher(settings, store, Sandboxes(settings, Bundle(b"", "runner.pyz")), RunTokens(settings))
+    return Research(settings, store, Embeddings(settings, http), launcher)
+
+
 def untouched(settings: Settings) -> Research:
     """Where nobody may be asked for anything."""
 
     def fail(request: httpx.Request) -> httpx.Response:
         raise AssertionError(f"{request.method} {request.url}")
 
-    http = httpx.AsyncClient(transport=httpx.MockTransport(fail))
-    store = Store(settings, http)
-    launcher = Launcher(settings, store, Sandboxes(settings, Bundle(b"", "runner.pyz")), RunTokens(settings))
-    return Research(settings, store, Embeddings(settings, http), launcher)
+    return research(settings, fail)
 
 
 @pytest.mark.parametrize(("model", "missing"), [(None, "OPENAI_API_KEY"), ("claude-opus-5", "ANTHROPIC_API_KEY")])
@@ -187,3 +194,52 @@ async def test_a_model_without_a_key_is_refused_before_anything_is_done(
     caller = Caller(uuid4(), "a.users.token")
     with pytest.raises(ModelNotConfigured, match=missing):
         await untouched(settings).ask(request(model=model), caller, None, Timings())
+
+
+class Forgetful:
+    """An embedding model and a database that finds a memory, and has lost it by the time that it is used."""
+
+    def __init__(self, *, key_is_lost: bool = False) -> None:
+        self.admitted: list[Json] = []
+        self.joined = {**admission(), "run": {}, "replayed": False, "joined": True}
+        self._key_is_lost = key_is_lost
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        """Whichever of the three it is asked for."""
+        name = request.url.path.rpartition("/")[2]
+        if name == "embeddings":
+            told = {"data": [{"embedding": [0.5] * 384}], "usage": {"prompt_tokens": 3}}
+            return httpx.Response(200, json=told)
+        if name == "search_similar_tasks":
+            found = {"task_id": str(uuid4()), "query": "What is it?", "context": [], "similarity": 0.99}
+            return httpx.Response(200, json=[found])
+        self.admitted.append(json.loads(request.content))
+        if self._key_is_lost or self.admitted[-1]["source_task_id"] is not None:
+            return httpx.Response(404, json={"code": "PT404", "message": "task_not_found", "details": "", "hint": ""})
+        return httpx.Response(200, json=self.joined)
+
+
+@pytest.fixture
+def remembering(settings: Settings) -> Settings:
+    """A deployment that remembers."""
+    known = settings.model_dump(exclude_unset=True)
+    return Settings(**{**known, "openai_api_key": "sk-openai-canary", "embedding_model": "multilingual-e5-small"})
+
+
+async def test_a_memory_that_is_deleted_meanwhile_is_none(remembering: Settings) -> None:
+    """The same question is asked anew, and can be remembered."""
+    world = Forgetful()
+    caller = Caller(uuid4(), "a.users.token")
+    told = await research(remembering, world.answer).ask(request(), caller, "a key", Timings())
+    assert told == world.joined
+    first, second = world.admitted
+    assert first["source_task_id"] is not None
+    assert second == {**first, "source_task_id": None, "similarity": None}
+
+
+async def test_a_key_whose_task_is_deleted_finds_nothing(remembering: Settings) -> None:
+    """However often it is tried, and whatever is remembered."""
+    with pytest.raises(NotFound):
+        await research(remembering, Forgetful(key_is_lost=True).answer).ask(
+            request(), Caller(uuid4(), "a.users.token"), "a key", Timings()
+        )

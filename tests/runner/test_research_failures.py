@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -19,7 +20,24 @@ from tests.runner.test_research_flow import failed_as, forget
 BUDGET = {"scope": "month", "spent_microusd": 5_000_120, "limit_microusd": 5_000_000}
 OVERLOADED = Broken(529)
 PASSING = [Broken(None), Broken(408), Broken(409), Broken(429), Broken(500), OVERLOADED]
-GARBAGE = [Broken(200, b"<html>", content_type="text/html"), Broken(200, b"{"), Broken(200, b"{}"), Broken(200, b"[]")]
+
+
+def completed(**message: Any) -> Broken:
+    """A completion with this message."""
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return Broken(200, json.dumps({"id": "1", "object": "chat.completion", "choices": [choice]}).encode())
+
+
+GARBAGE = [
+    Broken(200, b"<html>", content_type="text/html"),
+    Broken(200, b"{"),
+    Broken(200, b"{}"),
+    Broken(200, b"[]"),
+    Broken(200, b"[" * 100_000),
+    completed(content=[{"type": "text", "text": "{}"}]),
+    completed(content=7),
+    completed(content=None, refusal={"reason": "no"}),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +46,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "BACKOFF_FIRST_SECONDS", 0.01)
 
 
-@pytest.mark.parametrize("fault", [*PASSING, *GARBAGE], ids=lambda fault: f"{fault.status}-{fault.body[:6]!r}")
+@pytest.mark.parametrize("fault", [*PASSING, *GARBAGE], ids=lambda fault: f"{fault.status}-{len(fault.body)}")
 def test_what_may_pass_is_tried_again(inquiry: Inquiry, log: LogServer, fault: Broken) -> None:
     """Twice it goes wrong and the third time not; each request has its span, and only the good ones have tokens."""
     inquiry.models.say(fault, fault, plan("true"), fault, fault, answer())
@@ -71,6 +89,16 @@ def test_a_secret_in_a_long_complaint_is_not_cut_in_two(inquiry: Inquiry, before
     assert error is not None
     assert "k3" not in error["message"]
     assert len(error["message"]) < 600
+
+
+def test_what_a_database_cannot_hold_is_not_in_the_error(inquiry: Inquiry, log: LogServer) -> None:
+    """A NUL would be refused, and with it the end of the run."""
+    inquiry.models.say(Broken(400, b'{"error":{"message":"a\\u0000b \\ud800"}}'))
+    inquiry.ask()
+    inquiry.drive()
+    assert log.finished is not None
+    assert "\0" not in log.finished["error"]["message"]
+    assert "a\ufffdb" in log.finished["error"]["message"]
 
 
 def test_nobody_there_is_unavailable(inquiry: Inquiry, models: ModelServer) -> None:
@@ -218,6 +246,35 @@ def test_a_log_that_is_down_does_not_hold_the_plan_up_for_ever(
     assert inquiry.drive().status == "succeeded"
 
 
+SLOW = "eval " * 500 + "ls"
+
+
+def test_a_plan_that_takes_too_long_to_read_is_refused(
+    inquiry: Inquiry, log: LogServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the check would have said in the end; the next one is read."""
+    monkeypatch.setattr(import_module("sandbox_scripts.drivers.research.drive"), "CHECK_SECONDS", 0.1)
+    inquiry.models.say(plan("ls", SLOW), plan("true"), answer())
+    inquiry.ask()
+    assert inquiry.drive().status == "succeeded"
+    (rejected,) = log.of("plan.rejected")
+    assert [(reason["index"], reason["rule"]) for reason in rejected["reasons"]] == [(None, "unreadable")]
+
+
+def test_a_cancelled_run_waits_for_no_check(inquiry: Inquiry, log: LogServer) -> None:
+    """As it waits for nothing else."""
+
+    def cancelled(_asked: Asked) -> Said:
+        log.cancel_requested = True
+        (inquiry.directory / "doorbell").touch()
+        return plan(*[SLOW] * 3)
+
+    inquiry.models.say(cancelled)
+    inquiry.ask()
+    assert inquiry.drive().status == "cancelled"
+    assert log.of("plan.rejected") == []
+
+
 def test_a_cancelled_run_waits_for_no_model(inquiry: Inquiry, log: LogServer) -> None:
     """The request under way is let go of, and its span is closed."""
     held = threading.Event()
@@ -286,7 +343,7 @@ def test_without_its_sdk_a_model_is_unavailable(inquiry: Inquiry, monkeypatch: p
 def test_without_a_parser_nothing_is_planned(inquiry: Inquiry, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be checked is not paid for."""
     monkeypatch.setitem(sys.modules, "tree_sitter_bash", None)
-    shell._parser.cache_clear()
+    shell._parser_of.cache_clear()
     inquiry.ask()
     failed_as(inquiry.drive(), "checker_missing", "tree_sitter_bash")
     assert inquiry.models.asked == []

@@ -337,6 +337,17 @@ def test_a_plan_that_has_begun_is_not_refused_for_the_time_that_a_restart_took(
     assert log.of("plan.rejected") == []
 
 
+def test_a_budget_is_told_once_whatever_dies_after_it(inquiry: Inquiry, log: LogServer, models: ModelServer) -> None:
+    """The plan that was thought to cost too much stands in the log, and so does the end."""
+    models.say(plan("echo never", estimated_cost_microusd=501))
+    inquiry.ask(budget_microusd=500)
+    first = inquiry.drive()
+    forget(inquiry, (inquiry.directory / "spool.ndjson").read_bytes())
+    again = inquiry.drive()
+    assert (again.status, again.result, again.error) == (first.status, first.result, first.error)
+    assert len(log.of("budget.reached")) == 1
+
+
 def forget(inquiry: Inquiry, spool: bytes) -> None:
     """As after a runner's death: the spool, an empty log, what the commands have left on disk."""
     (inquiry.directory / "spool.ndjson").write_bytes(spool)

@@ -41,7 +41,7 @@ class Ran(Result):
 
     def __init__(self, command: str, stdout: str = "", stderr: str = "", **fields: Any) -> None:
         self.command, self.stdout, self.stderr = command, stdout, stderr
-        self.exit_code, self.timed_out, self.truncated = 0, False, False
+        self.exit_code, self.timed_out, self.truncated, self.succeeded = 0, False, False, True
         self.__dict__.update(fields)
 
 
@@ -194,8 +194,16 @@ def test_a_source_is_looked_for_in_commands_and_outputs(source: str) -> None:
         ({"facts": [fact("figure", "1")]}, "facts.0.kind"),
         ({"facts": [fact("text", "x")] * 101}, "100 facts"),
         ({"citations": [{"step": True, "source": []}]}, "citations.0.source"),
+        ({"citations": [{"step": 0, "source": "ech"}]}, "the source ech is in no step's"),
+        ({"citations": [{"step": 0, "source": "cho"}]}, "the source cho is in no step's"),
+        ({"citations": [{"step": 0, "source": "2" * 2001}]}, "is in no step's"),
+        ({"facts": [fact("number", "٤٢")]}, "is no number"),
+        ({"facts": [fact("number", "4" * 2001)]}, "is no number"),
+        ({"facts": [fact("date", "2026-13-01")]}, "is no date"),
+        ({"facts": [fact("date", "2026-01-32")]}, "is no date"),
+        ({"facts": [fact("link", PAGE)]}, f"the link {PAGE} is in no step's"),
     ],
-    ids=range(14),
+    ids=range(22),
 )
 def test_what_is_no_answer(fields: dict[str, Any], wrong: str) -> None:
     """A step that was skipped did not run: nothing rests on it."""
@@ -218,7 +226,51 @@ def test_what_is_no_answer(fields: dict[str, Any], wrong: str) -> None:
 )
 def test_typed_facts(kind: str, value: str) -> None:
     """Each kind has a form that a program can read."""
-    assert answer.read(answer_text(facts=[fact(kind, value)]), evidence(Ran("echo")))["facts"] == [fact(kind, value)]
+    ran = evidence(Ran(f"curl {PAGE}"))
+    assert answer.read(answer_text(facts=[fact(kind, value)]), ran)["facts"] == [fact(kind, value)]
+
+
+@pytest.mark.parametrize("command", ["curl -s {page}x", "curl -s x{page}", "echo {page}_old"])
+def test_the_beginning_of_a_longer_name_is_no_source(command: str) -> None:
+    """Nor its end."""
+    citations = [{"step": 0, "source": "prices"}]
+    with pytest.raises(Unusable, match="in no step's"):
+        answer.read(answer_text(citations=citations), evidence(Ran(command.format(page="prices"))))
+
+
+@pytest.mark.parametrize(
+    "text", ["see {page}.", '{{"url":"{page}"}}', r"printf 'a\n{page}\n'", "<{page}>", "{page}/more", "見{page}和"]
+)
+def test_a_source_may_stand_anywhere_in_a_text(text: str) -> None:
+    """In quotes, at a sentence's end, after an escape."""
+    for page in (PAGE, "prices.txt"):
+        citations = [{"step": 0, "source": f" {page} "}]
+        told = answer.read(answer_text(citations=citations), evidence(Ran("cat", text.format(page=page))))
+        assert told["citations"] == [{"step": 0, "source": page}]
+
+
+def test_a_source_of_white_space_is_none() -> None:
+    """Null in the log."""
+    told = answer.read(answer_text(citations=[{"step": 0, "source": " \n"}]), evidence(Ran("echo a b")))
+    assert told["citations"] == [{"step": 0, "source": None}]
+
+
+def test_a_link_may_be_put_together_of_what_was_seen() -> None:
+    """Pages name each other without their host; a host alone proves no page."""
+    ran = evidence(Ran("curl https://a.example/index.html", '<a href="/coins/eth.html">'))
+    link = fact("link", "https://a.example/coins/eth.html")
+    assert answer.read(answer_text(facts=[link]), ran)["facts"] == [link]
+    with pytest.raises(Unusable, match="the link"):
+        answer.read(answer_text(facts=[fact("link", "https://a.example/coins/btc.html")]), ran)
+
+
+def test_no_fact_rests_on_a_step_that_failed_without_a_word() -> None:
+    """One that failed after it had printed something may have found it."""
+    silent = evidence(Ran("true"), Ran("false", succeeded=False, exit_code=1))
+    with pytest.raises(Unusable, match="step 1 failed without a word"):
+        answer.read(answer_text(facts=[fact("number", "42", 1)]), silent)
+    partly = evidence(Ran("true"), Ran("cat a b", "42", "b: not there", succeeded=False, exit_code=1))
+    assert answer.read(answer_text(facts=[fact("number", "42", 1)]), partly)["facts"] == [fact("number", "42", 1)]
 
 
 def test_an_answer_that_is_too_long_is_cut() -> None:

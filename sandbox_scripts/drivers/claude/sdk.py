@@ -1,8 +1,8 @@
 """The Agent SDK, imported without the packages `mcp` and `jsonschema`.
 
 The SDK needs them for tool servers inside its own process, which we do not use (custom.py speaks the protocol itself),
-and imports them in any case. They are most of the import: 1.0 and 0.1 of 1.3 seconds of processor with versions 0.2.187,
-2.3.0 and 4.26.0, in a sandbox where the CLI is starting at the same time.
+and imports them in any case. They are most of the import: 1.0 and 0.1 of 1.3 seconds of processor with versions
+0.2.187, 2.3.0 and 4.26.0, in a sandbox where the CLI is starting at the same time.
 """
 
 from __future__ import annotations

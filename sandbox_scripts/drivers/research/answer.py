@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 MOST_CITATIONS = MOST_FACTS = 100
 LONGEST_ANSWER = 20_000
 LONGEST_WORDS = 2000
+_MONTH, _DAY = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])"
 _FORMS = {
-    "number": (re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?"), "digits with at most one point, like 67123.45"),
-    "date": (re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d:\d\d.*)?)?)?"), "a date like 2026-01-31"),
+    "number": (re.compile(r"[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?"), "digits with at most one point, like 67123.45"),
+    "date": (re.compile(rf"[0-9]{{4}}(-{_MONTH}(-{_DAY}([T ][0-9]{{2}}:[0-9]{{2}}.*)?)?)?"), "a date like 2026-01-31"),
     "link": (re.compile(r"https?://\S+"), "an http or https URL"),
 }
 
@@ -73,15 +74,20 @@ def read(text: str, evidence: Evidence) -> dict[str, Any]:
 
 def _hold_citation(citation: Citation, evidence: Evidence) -> None:
     _hold_step(citation.step, evidence)
-    if citation.source and not evidence.mentions(citation.source):
-        raise Unusable(f"the source {short(citation.source, 200)} is in no step's command or output")
+    source = (citation.source or "").strip()
+    if source and (len(source) > LONGEST_WORDS or not evidence.mentions(source)):
+        raise Unusable(f"the source {short(source, 200)} is in no step's command or output")
 
 
 def _hold_fact(fact: Fact, evidence: Evidence) -> None:
     _hold_step(fact.step, evidence)
+    if not evidence.brought(fact.step):
+        raise Unusable(f"step {fact.step} failed without a word: no fact rests on it")
     form, words = _FORMS.get(fact.kind, (None, ""))
-    if form is not None and not form.fullmatch(fact.value):
+    if form is not None and (len(fact.value) > LONGEST_WORDS or not form.fullmatch(fact.value)):
         raise Unusable(f"the value of {short(fact.name, 100)} is no {fact.kind}: write {words}")
+    if fact.kind == "link" and not evidence.knows(fact.value):
+        raise Unusable(f"the link {short(fact.value, 200)} is in no step's command or output")
 
 
 def _hold_step(index: int, evidence: Evidence) -> None:
@@ -93,7 +99,7 @@ def _event(said: Answer) -> dict[str, Any]:
     data = said.model_dump()
     data["answer"] = short(said.answer.strip(), LONGEST_ANSWER)
     for citation in data["citations"]:
-        citation["source"] = short(citation["source"] or "", LONGEST_WORDS) or None
+        citation["source"] = (citation["source"] or "").strip() or None
     for fact in data["facts"]:
         fact.update(name=short(fact["name"], LONGEST_WORDS), value=short(fact["value"], LONGEST_WORDS))
     return data

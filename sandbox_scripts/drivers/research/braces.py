@@ -8,6 +8,8 @@ from .nesting import Nesting
 from .values import Unreadable
 
 MOST_WORDS = 2000
+# Of one word: each reads all that is behind it once more.
+MOST_GROUPS = 100
 _RANGE = re.compile(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.(-?\d+))?")
 
 
@@ -15,7 +17,10 @@ def expand(raw: str) -> list[str]:
     """The words it stands for, still quoted as they were. Raise Unreadable when they are too many."""
     if "{" not in raw:
         return [raw]
-    for start, end, commas in _groups(raw):
+    groups = _groups(raw)
+    if len(groups) > MOST_GROUPS:
+        raise Unreadable("too many braces in a word")
+    for start, end, commas in groups:
         inner = raw[start + 1 : end]
         parts = _range(inner) if not commas else _split(inner, [comma - start - 1 for comma in commas])
         if parts:

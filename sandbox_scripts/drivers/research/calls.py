@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _GLOB_NAME = re.compile(r"[*?]|\[.")
 _REDIRECT = "file_redirect"
+# `env nice timeout 9 ls`: each reads all words that are left once more.
+_MOST_WRAPPERS = 20
 
 
 class Calls:
@@ -34,6 +36,7 @@ class Calls:
         self._interpreters = Interpreters(walk, self.run)
         self._running: list[str] = []
         self._called: set[str] = set()
+        self._wrappers = 0
 
     def command(self, node: Node, stdin: str | None, more: Sequence[Node] = ()) -> tuple[str, ...]:
         """A command as it is written, with `more` words; what it prints. Raise Unreadable."""
@@ -142,11 +145,15 @@ class Calls:
             words = wrappers.supplied(simple, words)
         if not words:
             return (UNKNOWN,)
+        if self._wrappers >= _MOST_WRAPPERS:
+            raise Unreadable("too deep")
         walk.limited = limited or simple.name in wrappers.LIMITS
+        self._wrappers += 1
         try:
             return self.run(words, simple.stdin, piece)
         finally:
             walk.limited = limited
+            self._wrappers -= 1
 
     def _printed(self, simple: Simple) -> tuple[str, ...]:
         """What any other command prints, and the files that it writes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from ...errors import JobInvalid
 from ...job import Ending
 from ..endings import cut_off
@@ -14,6 +16,7 @@ from .failures import CHECKER_MISSING, NOTHING_FOUND, PLAN_REJECTED, Failure, St
 from .journal import Journal
 from .planner import Planner
 from .question import Question
+from .rules import UNREADABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +24,13 @@ if TYPE_CHECKING:
 
     from .. import Run
     from ..steps import Outcome, Result
+    from .check import Refusal
 
 # The first plan, and one more for what was refused or failed.
 PLANS = 2
 MOST_REASONS = 50
+# A plan that takes longer to be read was not made to be read; an ordinary one takes milliseconds.
+CHECK_SECONDS = 15.0
 REJECTED, FAILED = "rejected", "failed"
 OVER_DURATION = "over-duration"
 # In budget.reached: what a plan was thought to cost, where nothing of it was spent.
@@ -136,18 +142,29 @@ class _Research:
         return bool(reasons)
 
     def _reasons(self, plan: dict[str, Any]) -> list[dict[str, Any]]:
-        from .check import refusals
-
         reasons: list[dict[str, Any]] = [
-            {"index": step["index"], "rule": refusal.rule, "text": self._planner.redacted(refusal.text)}
-            for step in plan["steps"]
-            for refusal in refusals(step["command"], self._hosts)
+            {"index": index, "rule": refusal.rule, "text": self._planner.redacted(refusal.text)}
+            for index, refusal in self._refusals(plan["steps"])
         ]
         seconds, left = plan["estimated_duration_seconds"], int(self._journal.left())
         if seconds > left:
             text = f"it takes {seconds} seconds, and {left} are left"
             reasons.append({"index": None, "rule": OVER_DURATION, "text": text})
         return reasons
+
+    def _refusals(self, steps: list[dict[str, Any]]) -> list[tuple[int | None, Refusal]]:
+        """What the check says of each, while the run can still be ended. Raise Stopped."""
+        from .check import Refusal, refusals
+
+        checking = Background(
+            lambda: [(step["index"], found) for step in steps for found in refusals(step["command"], self._hosts)]
+        )
+        give_up = time.monotonic() + CHECK_SECONDS
+        while not checking.done(POLL_SECONDS):
+            self._journal.go_on()
+            if time.monotonic() >= give_up:
+                return [(None, Refusal(UNREADABLE, f"it is not read within {CHECK_SECONDS:g} seconds"))]
+        return checking.value()
 
     # The steps
 

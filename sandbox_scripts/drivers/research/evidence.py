@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 # Of all output together, what a prompt holds.
 MOST_CHARACTERS = 160_000
 _NONCE_BYTES = 8
+# Where a word begins, also after the \\n of a quoted text, and where it ends. Of ASCII: not every script has spaces.
+_BEGINS, _ENDS = r"(?:(?<![0-9A-Za-z_])|(?<=\\[nrt]))", r"(?![0-9A-Za-z_])"
 
 
 class Evidence:
@@ -26,9 +29,21 @@ class Evidence:
         """Whether the step ran."""
         return index in self._results
 
+    def brought(self, index: int) -> bool:
+        """Whether the step ran, and what came of it can be read: one that failed without a word says nothing."""
+        ran = self._results.get(index)
+        return ran is not None and bool(ran.succeeded or ran.stdout or ran.stderr)
+
     def mentions(self, text: str) -> bool:
-        """Whether it stands in the command or the output of a step that ran."""
-        return any(text in part for ran in self._results.values() for part in (ran.command, ran.stdout, ran.stderr))
+        """Whether it stands in the command or the output of a step that ran, not as a part of a longer word."""
+        whole = re.compile(f"{_BEGINS}{re.escape(text)}{_ENDS}")
+        parts = (part for ran in self._results.values() for part in (ran.command, ran.stdout, ran.stderr))
+        return any(whole.search(part) for part in parts)
+
+    def knows(self, url: str) -> bool:
+        """Whether it stands there: whole, or as its host and its path, since pages name each other by their paths."""
+        host, _, path = url.partition("://")[2].partition("/")
+        return self.mentions(url) or (self.mentions(host) and (not path or self.mentions(path)))
 
     def told(self) -> str:
         """All of it, for a prompt: outputs are between lines that nobody outside can have written."""

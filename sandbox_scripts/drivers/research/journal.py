@@ -67,8 +67,9 @@ class Journal:
             self.reach(budget)
 
     def reach(self, budget: dict[str, Any]) -> None:
-        """Tell that this budget is spent. Raise Stopped."""
-        self.emit("budget.reached", budget)
+        """Tell that this budget is spent, unless a runner before this one has. Raise Stopped."""
+        if self.progress.budget is None:
+            self.emit("budget.reached", budget)
         raise Stopped(BUDGET_REACHED)
 
     def pause(self, seconds: float) -> None:

@@ -57,8 +57,8 @@ class Model:
             raise _refused(error) from error
         except self._sdk.APIError as error:
             raise Down(f"{type(error).__name__}: {error}") from error
-        except (ValueError, TypeError, AttributeError, LookupError) as error:
-            # The SDKs hand out whatever came: HTML as a string, missing fields as None.
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+            # The SDKs hand out whatever came: HTML as a string, missing fields as None, a list for a text.
             raise Down(f"the answer is no completion ({type(error).__name__})") from error
 
     def close(self) -> None:
@@ -82,8 +82,10 @@ class Model:
             max_completion_tokens=LONGEST_REPLY_TOKENS,
         )
         choice = completion.choices[0]
-        refusal = choice.message.refusal or ("content_filter" if choice.finish_reason == "content_filter" else None)
-        return Reply(choice.message.content or "", used(completion.usage), refusal, choice.finish_reason == "length")
+        text, refusal = _said(choice.message.content), _said(choice.message.refusal) or None
+        if choice.finish_reason == "content_filter":
+            refusal = refusal or "content_filter"
+        return Reply(text, used(completion.usage), refusal, choice.finish_reason == "length")
 
     def _ask_anthropic(self, question: Question) -> Reply:
         message = self._client.messages.create(
@@ -100,6 +102,13 @@ class Model:
         text = "".join(block.text for block in message.content if block.type == "text")
         refusal = (text or "refusal") if message.stop_reason == "refusal" else None
         return Reply(text, usage, refusal, message.stop_reason == "max_tokens")
+
+
+def _said(text: Any) -> str:
+    """A text, empty where there is none. Raise TypeError."""
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"{type(text).__name__} where a text should be")
+    return text or ""
 
 
 def used(usage: Any) -> Usage:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from dataclasses import dataclass
 
 from ..packages import add_site_packages
@@ -69,8 +70,13 @@ def text_of(node: Node) -> str:
     return (node.text or b"").decode("utf-8", "replace")
 
 
-@functools.cache
 def _parser() -> Parser:
+    """One for each thread: a check that was given up may still read."""
+    return _parser_of(threading.get_ident())
+
+
+@functools.cache
+def _parser_of(_thread: int) -> Parser:
     add_site_packages()
     import tree_sitter
     import tree_sitter_bash
