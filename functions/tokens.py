@@ -25,6 +25,8 @@ REWRITTEN = [
     (re.compile(r"\b(ca)n't\b", re.IGNORECASE), r"\1n not"),
     (re.compile(r"\bwon't\b", re.IGNORECASE), "will not"),
     (re.compile(r"n't\b", re.IGNORECASE), " not"),
+    # Folded, they would be one with what they earn.
+    (re.compile(r"\bsalari(?=ée?s?\b)", re.IGNORECASE), "employ"),
     (re.compile(r"\bl'or\b", re.IGNORECASE), "gold"),
     (re.compile(r"\bn'(?=\w)", re.IGNORECASE), "ne "),
     (re.compile(r"\b(?:[ldcjmts]|qu|jusqu|lorsqu|puisqu)'(?=\w)", re.IGNORECASE), " "),
