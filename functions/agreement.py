@@ -24,9 +24,7 @@ def disagreement(asked: str, remembered: str) -> str | None:
     `language`, `negation`, `quantifier`, `tense`, `question`, `opposite`, `order`, or a kind of fact: `url`,
     `repository`, `path`, `date`, `number`, `unit`, `place`, `name`, `subject`. The same both ways.
     """
-    one, other = read(asked), read(remembered)
-    # «bitcoin» tells no language: it is read in the other's.
-    one, other = read(asked, other.language), read(remembered, one.language)
+    one, other = both(asked, remembered)
     if one.language and other.language and one.language != other.language:
         return "language"
     if one.negated != other.negated:
@@ -39,6 +37,16 @@ def disagreement(asked: str, remembered: str) -> str | None:
         or different_question(one, other)
         or different_order(one, other)
     )
+
+
+def both(asked: str, remembered: str) -> tuple[Reading, Reading]:
+    """Their readings; what tells no language («bitcoin») is read in the other's."""
+    one, other = read(asked), read(remembered)
+    if one.language is None and other.language:
+        return read(asked, other.language), other
+    if other.language is None and one.language:
+        return one, read(remembered, one.language)
+    return one, other
 
 
 def opposed(one: Reading, other: Reading) -> str | None:

@@ -14,7 +14,7 @@ ACTIVE = {"do", "does", "did", "who", "qui", "which", "can", "could", "will", "w
 AGENT = {"by", "par"}
 # They end as participles do.
 NO_PARTICIPLE = {"hundred", "indeed", "united", "speed", "need", "feed", "seed", "breed"}
-OWNER = re.compile(r"(\w+)['\u2019]s\b")
+OWNER = re.compile(r"\b(\w{1,60})['\u2019]s\b")
 # «Berlin: rent or buy?», «La tour Eiffel, construite quand ?»
 TOPIC = re.compile(r"([^:,;?!]{1,40}?)(?:\s?:|,)\s+(?=\S+\s+\S)")
 LONGEST_TOPIC = 6
@@ -43,7 +43,7 @@ def owners(text: str) -> set[str]:
 
 def topic(text: str) -> int:
     """How many tokens stand before the question itself, set off by a colon or a comma."""
-    found = TOPIC.match(text)
+    found = TOPIC.match(text) if ":" in text or "," in text else None
     length = len(list(tokens(found[1]))) if found else 0
     return length if length <= LONGEST_TOPIC else 0
 
@@ -74,15 +74,16 @@ def participle(tokens: list[Token]) -> int | None:
     if "ete" in texts[:-1]:
         return texts.index("ete") + 1
     first = next((at for at, text in enumerate(texts) if text in PASSIVE), len(texts))
-    found = [at for at in range(first + 1, len(texts)) if is_participle(tokens[at], AGENT & set(texts[at:]))]
+    by = texts.index("par") if "par" in texts else -1
+    found = [at for at in range(first + 1, len(texts)) if is_participle(tokens[at], by_whom=at < by)]
     return found[-1] if found else None
 
 
-def is_participle(token: Token, by: set[str]) -> bool:
+def is_participle(token: Token, *, by_whom: bool) -> bool:
     """Eaten, affected; in French only with who did it: «mangées par»."""
     if token.text in marks().participles:
         return True
-    if "par" in by:
+    if by_whom:
         return re.search(r"[éiut]e?s?$", token.raw.lower()) is not None and len(token.raw) > 3
     return token.text.endswith("ed") and len(token.text) > 4 and token.text not in NO_PARTICIPLE
 

@@ -33,6 +33,11 @@ REWRITTEN = [
     (re.compile(r"'s\b|s'(?=\s|$)|'(?=\D)"), " "),
     (re.compile(r"([€$£¥])\s?(\d[\d.,]*(?:\s?(?:k|bn|million|billion)\b)?)"), r"\2 \1"),
     (re.compile(r"\b([A-Za-z]{2,})(\d+(?:\.\d+)+)"), r"\1 \2"),
+    # «turn the heating down» turns down the heating.
+    (
+        re.compile(r"\b((?:turn|switch)(?:s|es|ed|ing)?)\s((?:\w+\s){1,3}?)(on|off|up|down)\b", re.IGNORECASE),
+        r"\1 \3 \2",
+    ),
     (re.compile(r"\b(?:or not|ou pas|ou non)\b", re.IGNORECASE), " "),
 ]
 ORDINAL = {"st", "nd", "rd", "th", "er", "re", "e", "eme", "nde"}

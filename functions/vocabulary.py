@@ -17,7 +17,7 @@ WORD = re.compile(r"[^\W\d_](?:\w|\.(?=\w))*(?:\+\+|#)?|°\w|\d+\w*|[€$£¥%]"
 # Plurals and the plainest endings of verbs; what is left must be a word still.
 ENDINGS = re.compile(r"(?<=\w{3})(?:ies|ings?|ed|es|s|x|e|y)$")
 # Of French words: how verbs end, and nouns made of them; «teacher» and «teach» are two in English.
-FRENCH_ENDINGS = re.compile(r"(?<=\w{4})(?:ations?|itions?|ements?|er|ez|ent|is?|ie|ies|ir|it)$")
+FRENCH_ENDINGS = re.compile(r"(?<=\w{4})(?:ations?|itions?|ements?|ieres?|iers?|er|ez|ent|is?|ie|ies|ir|it)$")
 # Of both languages: adoption, adopt. Shorter words keep it: station, section.
 NOUN_ENDING = re.compile(r"(?<=\w{5})ions?$")
 DOUBLED = re.compile(r"([bdgmnprt])\1$")
@@ -91,9 +91,10 @@ def stem(word: str, language: str | None = None) -> str:
 
     What is French loses the endings of French verbs too: licencier, licenciement, licencié → licenc.
     """
-    short = plain(NOUN_ENDING.sub("", word))
+    verb = FRENCH_ENDINGS.sub("", word) if language == "fr" else word
+    short = plain(NOUN_ENDING.sub("", verb))
     if language == "fr":
-        short = FRENCH_ENDINGS.sub("", FRENCH_ENDINGS.sub("", short))
+        short = FRENCH_ENDINGS.sub("", short)
     return DOUBLED.sub(r"\1", short) if short != word else word
 
 
