@@ -4,42 +4,59 @@ Both questions are read into facts (`reading`), and any fact that only one of th
 `docs/cache.md` says what this costs, and what it gets wrong.
 """
 
-from functions.reading import Reading, read
+from functions.order import attributes, different_order
+from functions.reading import POLES, Reading, read
 
 # Below it two questions are not compared further: by model, since no two models' similarities compare.
 # Chosen by `python -m bench cache`, for questions embedded as E5 wants them, with «query: » before them.
 THRESHOLDS = {"multilingual-e5-small": 0.9216}
 # What is reported when several things differ: the first of these.
 KINDS = ("url", "repository", "path", "date", "number", "unit", "place", "name", "opposite", "subject")
-# Things whose order may matter.
-ORDERED = {"name", "place", "unit", "number"}
-# Poles of one axis of `opposites`, as facts: «opposite: 3+» and «opposite: 3-».
-POLES = str.maketrans("+-", "-+")
 # They may be left out: «who is the CEO» and «the CEO», «how much is it» and «its price».
-NEED_NOT_BE_SAID = {"who", "how much", "how", "what", "whether"}
+NEED_NOT_BE_SAID = {"who", "how much", "how", "what", "whether", "which", "may"}
 # But not one for the other: what Docker is, how it is used; whether cheese can be frozen, how it is done.
-EITHER = (("who", "how much"), ("what", "how"), ("whether", "how"))
+EITHER = (("who", "how much"), ("what", "how"), ("whether", "how"), ("whether", "which"), ("how", "which"))
 
 
 def disagreement(asked: str, remembered: str) -> str | None:
     """The name of what differs between two questions, or None when nothing speaks against their being one.
 
-    `language`, `negation`, `sign`, `tense`, `question`, `opposite`, `order`, or a kind of fact: `url`, `repository`,
-    `path`, `date`, `number`, `unit`, `place`, `name`, `subject`. The same both ways.
+    `language`, `negation`, `sign`, `quantifier`, `tense`, `question`, `opposite`, `order`, or a kind of fact: `url`,
+    `repository`, `path`, `date`, `number`, `unit`, `place`, `name`, `subject`. The same both ways.
     """
+    one, other = both(asked, remembered)
+    return next((found for differs in CHECKS if (found := differs(one, other))), None)
+
+
+def both(asked: str, remembered: str) -> tuple[Reading, Reading]:
+    """Their readings; what tells no language («bitcoin») is read in the other's."""
     one, other = read(asked), read(remembered)
-    if one.language and other.language and one.language != other.language:
-        return "language"
-    if one.negated != other.negated:
-        return "negation"
-    if one.signs != other.signs:
-        return "sign"
-    return (
-        opposed(one, other)
-        or different_fact(one, other)
-        or different_question(one, other)
-        or different_order(one, other)
-    )
+    if one.language is None and other.language:
+        return read(asked, other.language), other
+    if other.language is None and one.language:
+        return one, read(remembered, one.language)
+    return one, other
+
+
+def different_language(one: Reading, other: Reading) -> str | None:
+    """An answer is text: in French it is of no use to who asks in English."""
+    return "language" if one.language and other.language and one.language != other.language else None
+
+
+def different_negation(one: Reading, other: Reading) -> str | None:
+    """With here, without there."""
+    return "negation" if one.negated != other.negated else None
+
+
+def different_signs(one: Reading, other: Reading) -> str | None:
+    """A flag, an operator, a face."""
+    return "sign" if one.signs != other.signs else None
+
+
+def different_quantifier(one: Reading, other: Reading) -> str | None:
+    """All of them here, some of them there."""
+    both = one.quantifiers | other.quantifiers
+    return "quantifier" if both == {"all", "some"} and len(one.quantifiers) == len(other.quantifiers) else None
 
 
 def opposed(one: Reading, other: Reading) -> str | None:
@@ -64,43 +81,42 @@ def different_question(one: Reading, other: Reading) -> str | None:
     """When here, where there; was here, is there."""
     if (one.asked ^ other.asked) - NEED_NOT_BE_SAID:
         return "question"
+    if "may" in one.asked ^ other.asked and "whether" not in one.asked & other.asked:
+        return "question"
     # Only what one of them asks, and the other does not.
     here, there = one.asked - other.asked, other.asked - one.asked
+    if one.either_order and other.either_order:
+        # Which is larger, X or Y; is X or Y larger.
+        here, there = here - {"which"}, there - {"which"}
     if any((first in here and second in there) or (second in here and first in there) for first, second in EITHER):
         return "question"
-    if len(one.tenses) == len(other.tenses) == 1 and one.tenses != other.tenses:
-        return "tense"
-    return None
+    return "tense" if different_tense(one, other) or held_before(one, other) or held_before(other, one) else None
 
 
-def different_order(one: Reading, other: Reading) -> str | None:
-    """Coffee's effect on sleep here, sleep's on coffee there.
-
-    What has one role here has it there: to Paris is not from Paris, by Orwell not about Orwell.
-    """
-    if any(other.roles.get(fact, role) != role for fact, role in one.roles.items()):
-        return "order"
-    if one.either_order and other.either_order:
-        return None
-    dates = {fact for fact, kind in one.facts.items() if kind == "date"}
-    places = {fact: at for at, fact in enumerate(other.order)}
-    shared = [fact for fact in one.order if fact in places and fact not in dates]
-    swapped = ((x, y) for at, x in enumerate(shared) for y in shared[at + 1 :] if places[x] > places[y])
-    return "order" if any(matters(x, y, one, other) for x, y in swapped) else None
+def different_tense(one: Reading, other: Reading) -> bool:
+    """Was here, is there. What tomorrow is and will be is one, since the date says when."""
+    if not len(one.tenses) == len(other.tenses) == 1:
+        return False
+    dated = {fact for fact, kind in one.facts.items() if kind == "date"} & other.facts.keys()
+    both = one.tenses | other.tenses
+    return len(both) == 2 and not (dated and both == {"present", "future"})
 
 
-def matters(x: str, y: str, one: Reading, other: Reading) -> bool:
-    """Whether it changes the question when these two change places."""
-    # What is a name on one side only, by its capital, is the same thing on the other.
-    kinds = [{one.facts.get(fact), other.facts.get(fact)} for fact in (x, y)]
-    if (one.directed or other.directed) and all(kind & ORDERED for kind in kinds):
-        return True
-    if exchanged(x, y, one, other) or exchanged(y, x, one, other):
-        return True
-    # An adjective and its noun, and what a preposition attaches, change places freely.
-    return {"opposite"} not in kinds and not {x, y} & (one.attached | other.attached)
+def held_before(one: Reading, other: Reading) -> bool:
+    """Who was its CEO here, its CEO there: without a word of when, the second asks for today's."""
+    if one.tenses != {"past"} or other.tenses or "when" in one.asked:
+        return False
+    changing = attributes() & one.facts.keys()
+    return bool(changing) and not {"date", "number", "opposite"} & set(one.facts.values())
 
 
-def exchanged(x: str, y: str, one: Reading, other: Reading) -> bool:
-    """What Einstein thought of Bohr, and Bohr of Einstein: each is attached where the other is not."""
-    return x in one.attached - other.attached and y in other.attached - one.attached
+CHECKS = (
+    different_language,
+    different_negation,
+    different_signs,
+    different_quantifier,
+    opposed,
+    different_fact,
+    different_question,
+    different_order,
+)

@@ -26,12 +26,19 @@ REWRITTEN = [
     (re.compile(r"\b(ca)n't\b", re.IGNORECASE), r"\1n not"),
     (re.compile(r"\bwon't\b", re.IGNORECASE), "will not"),
     (re.compile(r"n't\b", re.IGNORECASE), " not"),
+    # Folded, they would be one with what they earn.
+    (re.compile(r"\bsalari(?=ée?s?\b)", re.IGNORECASE), "employ"),
     (re.compile(r"\bl'or\b", re.IGNORECASE), "gold"),
     (re.compile(r"\bn'(?=\w)", re.IGNORECASE), "ne "),
     (re.compile(r"\b(?:[ldcjmts]|qu|jusqu|lorsqu|puisqu)'(?=\w)", re.IGNORECASE), " "),
     (re.compile(r"'s\b|s'(?=\s|$)|'(?=\D)"), " "),
     (re.compile(r"([€$£¥])\s?(\d[\d.,]*(?:\s?(?:k|bn|million|billion)\b)?)"), r"\2 \1"),
     (re.compile(r"\b([A-Za-z]{2,})(\d+(?:\.\d+)+)"), r"\1 \2"),
+    # «turn the heating down» turns down the heating.
+    (
+        re.compile(r"\b((?:turn|switch)(?:s|es|ed|ing)?)\s((?:\w+\s){1,3}?)(on|off|up|down)\b", re.IGNORECASE),
+        r"\1 \3 \2",
+    ),
     (re.compile(r"\b(?:or not|ou pas|ou non)\b", re.IGNORECASE), " "),
 ]
 # Written for quotes and accents; they say nothing.

@@ -16,6 +16,10 @@ KEPT = {"à", "ù"}
 WORD = re.compile(r"[^\W\d_](?:\w|\.(?=\w))*(?:\+\+|#)?|°\w|\d+\w*|[€$£¥%]")
 # Plurals and the plainest endings of verbs; what is left must be a word still.
 ENDINGS = re.compile(r"(?<=\w{3})(?:ies|ings?|ed|es|s|x|e|y)$")
+# Of French words: how verbs end, and nouns made of them; «teacher» and «teach» are two in English.
+FRENCH_ENDINGS = re.compile(r"(?<=\w{4})(?:ations?|itions?|ements?|ieres?|iers?|er|ez|ent|is?|ie|ies|ir|it)$")
+# Of both languages: adoption, adopt. Shorter words keep it: station, section.
+NOUN_ENDING = re.compile(r"(?<=\w{5})ions?$")
 DOUBLED = re.compile(r"([bdgmnprt])\1$")
 
 Terms = Annotated[list[str], BeforeValidator(lambda text: [term.strip() for term in text.split(",")])]
@@ -36,6 +40,13 @@ class Words(BaseModel):
     roles: dict[str, Terms]
     inverted: Terms
     attaching: Terms
+    all: Terms
+    some: Terms
+    transfers: Terms
+    participles: Terms
+    attributes: Terms
+    acts: Terms
+    implied: dict[str, Terms]
     either_order: Terms
     relative_dates: dict[str, Terms]
     months: list[Terms]
@@ -75,8 +86,20 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(WORD.findall(fold(text)))
 
 
-def stem(word: str) -> str:
-    """A word without its plain endings: prices, price → pric. Not a word; only fit to be compared."""
+def stem(word: str, language: str | None = None) -> str:
+    """A word without its plain endings: prices, price → pric. Not a word; only fit to be compared.
+
+    What is French loses the endings of French verbs too: licencier, licenciement, licencié → licenc.
+    """
+    verb = FRENCH_ENDINGS.sub("", word) if language == "fr" else word
+    short = plain(NOUN_ENDING.sub("", verb))
+    if language == "fr":
+        short = FRENCH_ENDINGS.sub("", short)
+    return DOUBLED.sub(r"\1", short) if short != word else word
+
+
+def plain(word: str) -> str:
+    """A word without its plain endings alone: a product is no production."""
     short = ENDINGS.sub("", ENDINGS.sub("", word)) if len(word) > 3 else word
     return DOUBLED.sub(r"\1", short) if short != word else word
 
@@ -97,6 +120,9 @@ class Marks:
     inverted: frozenset[str]
     attaching: frozenset[str]
     units: frozenset[str]
+    quantifiers: dict[str, str]
+    transfers: frozenset[str]
+    participles: frozenset[str]
 
 
 @cache
@@ -110,6 +136,9 @@ def marks() -> Marks:
         roles={word: role for role, terms in known.roles.items() for word in single(terms)},
         inverted=single(known.inverted),
         attaching=single(known.attaching),
+        quantifiers={word: name for name in ("all", "some") for word in single(getattr(known, name))},
+        transfers=single(known.transfers),
+        participles=single(known.participles),
         units=frozenset(known.unit_letters).union(*map(single, known.units.values())),
     )
 
@@ -153,7 +182,7 @@ class Lexicon:
                 self._terms.setdefault(split(term), meaning)
         for words, meaning in self._terms.items():
             if len(words) == 1 and len(words[0]) > 3 and meaning.kind in ("opposite", "subject", "unit"):
-                self._stems.setdefault(stem(words[0]), meaning)
+                self._stems.setdefault(plain(words[0]), meaning)
         self._longest = max(map(len, self._terms))
 
     def longest(self, text: list[str], at: int) -> tuple[int, Meaning] | None:
@@ -161,7 +190,7 @@ class Lexicon:
         for length in range(min(self._longest, len(text) - at), 0, -1):
             if found := self._terms.get(tuple(text[at : at + length])):
                 return length, found
-        known = self._stems.get(stem(text[at])) if len(text[at]) > 3 else None
+        known = self._stems.get(plain(text[at])) if len(text[at]) > 3 else None
         return (1, known) if known else None
 
 

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 FILE = Path(__file__).with_name("pairs.json")
 # Written after the rules, measured once, and then used to correct them: no longer unseen.
-LATER = tuple(Path(__file__).with_name(name) for name in ("second.json", "third.json"))
+LATER = tuple(Path(__file__).with_name(name) for name in ("second.json", "third.json", "fourth.json"))
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class Pair:
     same: bool
     kind: str
     half: str
+
+
+def crossed(file: Path) -> list[tuple[str, str]]:
+    """Each paraphrase of a question with each that only looks like the question: more pairs that are not the same."""
+    groups = json.loads(file.read_text())
+    return [
+        (other, paraphrase)
+        for group in groups
+        for other, paraphrase in product(group["different"].values(), group["same"])
+    ]
 
 
 def half(question: str) -> str:

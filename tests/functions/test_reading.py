@@ -142,6 +142,44 @@ def test_a_role_belongs_to_what_follows() -> None:
     assert roles == {"united states": "from", "paris": "to"}
 
 
+def test_the_french_on_is_somebody() -> None:
+    """And no preposition: «peut-on congeler» is not about freezing."""
+    assert read("peut-on congeler du pain").roles.get("freeze") is None
+    assert read("a book on bread").roles["bread"] == "about"
+
+
+def test_what_tells_no_language_may_be_told_it() -> None:
+    """Then its words lose the endings of that language."""
+    assert read("adoption impôt loi", "fr").facts.keys() != read("licenciement", "en").facts.keys()
+    assert read("licenciement", "fr").facts.keys() == read("licencier", "fr").facts.keys()
+    assert read("licenciement", "en").facts.keys() != read("licencier", "en").facts.keys()
+
+
+def test_what_is_compared_is_read_as_the_greater() -> None:
+    """Of two things, and no number among them."""
+    assert read("is Ruby slower than Python").order == read("is Python faster than Ruby").order
+    assert read("files smaller than 5 MB").facts.keys() != read("files larger than 5 MB").facts.keys()
+
+
+def test_how_high_a_tax_is_asks_for_the_tax() -> None:
+    """And how high a tower is for its height."""
+    assert "height" not in read("how high is the tax").facts
+    assert "height" in read("how high is the tower").facts
+    assert "height" in read("tax on the height").facts
+
+
+def test_who_is_given_something_is_known() -> None:
+    """Only where something is given."""
+    assert read("vendre ma voiture à mon voisin").recipients == {"voisin"}
+    assert not read("aller à la plage").recipients
+
+
+def test_the_noun_behind_what_is_attached_is_attached() -> None:
+    """One of them: of the Eiffel tower, but not what the tower does."""
+    assert {"barrel", "roof"} <= read("height of the barrel roof").attached
+    assert "zebra" not in read("in africa lions hunt zebra").attached
+
+
 @settings(deadline=None)
 @given(st.text(max_size=100))
 def test_whatever_is_read_is_kept_in_order(text: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import functions
-from functions.vocabulary import Meaning, Words, evidence, fold, lexicon, marks, split, stem, words
+from functions.vocabulary import Meaning, Words, evidence, fold, lexicon, marks, plain, split, stem, words
 
 # One list for another's words: of these kinds a term has one meaning only.
 ONE_MEANING = ("places", "names", "units", "relative_dates", "concepts")
@@ -69,6 +69,45 @@ def test_a_term_is_its_words(text: str, found: tuple[str, ...]) -> None:
 def test_plain_endings_do_not_matter(one: str, other: str) -> None:
     """Plurals, and the endings of regular verbs."""
     assert stem(one) == stem(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "language"),
+    [
+        ("licencier", "licenciement", "fr"),
+        ("licencie", "licenciee", "fr"),
+        ("migrer", "migration", "fr"),
+        ("infirmier", "infirmiere", "fr"),
+        ("abolie", "abolition", "fr"),
+        ("adopt", "adoption", None),
+        ("evict", "eviction", "en"),
+    ],
+)
+def test_a_verb_and_its_noun_are_one(one: str, other: str, language: str | None) -> None:
+    """In French by the endings of its verbs; in both languages what ends in -ion."""
+    assert stem(one, language) == stem(other, language)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "language"),
+    [
+        ("teacher", "teach", "en"),
+        ("station", "state", "en"),
+        ("section", "sect", "en"),
+        ("apartment", "apart", "en"),
+        ("location", "local", "fr"),
+    ],
+)
+def test_what_only_sounds_alike_is_not(one: str, other: str, language: str) -> None:
+    """Short words keep -ion; English nouns keep -er and -ment."""
+    assert stem(one, language) != stem(other, language)
+
+
+def test_terms_are_found_by_plain_endings_alone() -> None:
+    """A product is no production, though both come from one verb."""
+    assert plain("prices") == plain("price")
+    assert plain("production") != plain("product")
+    assert lexicon().longest(["product"], 0) is None
 
 
 @pytest.mark.parametrize(
@@ -158,6 +197,18 @@ def test_what_people_leave_out_is_no_mark() -> None:
     assert marks().roles["from"] != marks().roles["to"]
     assert {"to", "vers"} <= marks().direction
     assert {"km", "€", "m"} <= marks().units
+
+
+def test_what_is_implied_is_a_fact_that_may_be_left_out() -> None:
+    """Each measure implies what «how high» and its like would ask, which are concepts."""
+    for what, implied in words().implied.items():
+        assert set(implied) <= words().concepts.keys(), what
+
+
+def test_no_quantifier_is_both() -> None:
+    """All is not some, and no word is both."""
+    assert marks().quantifiers["all"] == marks().quantifiers["tous"] == "all"
+    assert not set(words().all) & set(words().some)
 
 
 def test_a_file_that_makes_no_sense_is_not_read() -> None:
