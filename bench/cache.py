@@ -94,16 +94,17 @@ def similarity(one: Sequence[float], other: Sequence[float]) -> float:
     return sum(x * y for x, y in zip(one, other, strict=True)) / lengths
 
 
-def scored(found: list[Pair]) -> list[Scored]:
-    """The pairs with their similarities; each question is embedded once."""
+def scored(found: list[Pair], *, only_agreeing: bool = False) -> list[Scored]:
+    """The pairs with their similarities; each question is embedded once.
+
+    With `only_agreeing` those that agreement refuses count as unlike (0), which spares their embedding.
+    """
+    against = {pair: disagreement(pair.asked, pair.remembered) for pair in found}
+    compared = [pair for pair in found if not (only_agreeing and against[pair])]
     embed = embedder()
-    vectors = {question: embed(question) for pair in found for question in (pair.asked, pair.remembered)}
-    return [
-        Scored(
-            pair, similarity(vectors[pair.asked], vectors[pair.remembered]), disagreement(pair.asked, pair.remembered)
-        )
-        for pair in found
-    ]
+    vectors = {question: embed(question) for pair in compared for question in (pair.asked, pair.remembered)}
+    near = {pair: similarity(vectors[pair.asked], vectors[pair.remembered]) for pair in compared}
+    return [Scored(pair, near.get(pair, 0.0), against[pair]) for pair in found]
 
 
 def result(rows: list[Scored], threshold: float, *, agreement: bool) -> Result:

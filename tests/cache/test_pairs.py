@@ -12,13 +12,15 @@ from tests.cache.pairs import FILE, LATER, Pair, crossed, half, pairs
 MODEL = "multilingual-e5-small"
 # Floors, a little under what docs/cache.md reports: whoever falls below them has made it worse.
 RECALL = {"": 0.68, "en": 0.68, "fr": 0.65}
-LATER_RECALL = 0.55
+LATER_RECALL = 0.56
+# Of the near-misses, so many show what similarity alone would do.
+SOME = 40
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[Scored]:
-    """All pairs with their similarity by the bundled model."""
-    return scored(pairs())
+    """All pairs; those that agreement lets pass with their similarity by the bundled model."""
+    return scored(pairs(), only_agreeing=True)
 
 
 def row(similarity: float, same: bool, differs: str | None = None) -> Scored:
@@ -93,8 +95,9 @@ def test_what_was_once_answered_wrongly_is_not_again(pair: Pair) -> None:
 
 def test_the_later_sets_are_recalled_as_well() -> None:
     """What was won by looking at them is not lost again."""
-    later = scored([pair for file in LATER for pair in pairs(file)])
-    assert result(later, THRESHOLDS[MODEL], agreement=True).recall >= LATER_RECALL
+    later = [pair for file in LATER for pair in pairs(file) if pair.same]
+    agreeing = [pair for pair in later if disagreement(pair.asked, pair.remembered) is None]
+    assert len(agreeing) / len(later) >= LATER_RECALL
 
 
 def test_what_looks_like_a_question_is_no_paraphrase_of_it() -> None:
@@ -105,10 +108,10 @@ def test_what_looks_like_a_question_is_no_paraphrase_of_it() -> None:
     assert len(taken) / len(found) <= 0.003, taken
 
 
-def test_without_agreement_the_same_threshold_answers_wrongly(rows: list[Scored]) -> None:
+def test_without_agreement_the_same_threshold_answers_wrongly() -> None:
     """Why there is a check: similarity takes most of the near-misses for the same."""
-    held = [row for row in rows if row.pair.half == "held"]
-    assert result(held, THRESHOLDS[MODEL], agreement=False).false_rate > 0.5
+    some = [pair for pair in pairs() if pair.half == "held" and not pair.same][:SOME]
+    assert result(scored(some), THRESHOLDS[MODEL], agreement=False).false_rate > 0.5
 
 
 def test_the_threshold_is_the_one_that_calibration_finds(rows: list[Scored]) -> None:
