@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 VERSION = 1
-# A run has one of them: the endpoints give the key of the model that it asks.
-MODEL_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")
+# The endpoints give the key of the model that the run asks; whatever else is there is none of its business.
+MODEL_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 DEFAULT_GRACE_SECONDS = 3.0
 # Longer than a heartbeat and a request's deadline together: by then the older epoch has been told to go.
 TAKEOVER_SECONDS = 30.0
@@ -85,12 +85,13 @@ class Job:
         return token
 
     def _take_model_key(self) -> str:
-        """The key for the model's host, whichever there is; with egress rules a word that the rule outside replaces."""
-        keys = [key for name in MODEL_KEYS if (key := os.environ.pop(name, ""))]
+        """The key for the model's host; with egress rules a word that the rule outside replaces."""
+        keys = {maker: os.environ.pop(name, "") for maker, name in MODEL_KEYS.items()}
         if self.credentials == "egress":
             return "placeholder"
-        self.redact.extend(keys)
-        return keys[0] if keys else ""
+        self.redact.extend(key for key in keys.values() if key)
+        planner = self.input.get("planner")
+        return keys.get(str(planner.get("provider")) if isinstance(planner, dict) else "anthropic", "")
 
 
 class Lock:

@@ -202,6 +202,10 @@ PATHS = [
     ("GET", "/v1/limits"),
     ("PUT", "/v1/limits"),
     ("GET", "/v1/usage"),
+    ("POST", "/v1/research"),
+    ("GET", "/v1/research"),
+    ("GET", f"/v1/research/{NOTHING}"),
+    ("GET", f"/v1/research/{NOTHING}/stream"),
 ]
 
 

@@ -10,6 +10,7 @@ import pytest
 from functions.identity import SCOPES
 from local.stack import Stack
 from tests.conftest import Person, sign_up
+from tests.e2e.researching import Scholar
 from tests.e2e.test_refusals import NOTHING, assert_refused
 
 Json = dict[str, Any]
@@ -20,7 +21,7 @@ RUNNERS = {"POST /v1/runs/{run_id}/ended"}
 # Signed by E2B; without the secret that it is signed with, there is no such path.
 HOOKS = {"POST /v1/hooks/e2b"}
 # They make something new and name nothing that there is.
-OF_NOBODY = {"POST /v1/agents", "POST /v1/environments", "POST /v1/keys"}
+OF_NOBODY = {"POST /v1/agents", "POST /v1/environments", "POST /v1/keys", "POST /v1/research"}
 # They take a role that no scope gives.
 OPERATORS = {"PUT /v1/limits"}
 MESSAGE = {"type": "user.message", "content": [{"type": "text", "text": "hello"}]}
@@ -74,6 +75,7 @@ async def things(owner: Person) -> Json:
         environment = (await http.post("/v1/environments", json={"name": "a"})).json()
     return {
         "run_id": run["id"], "session_id": run["session_id"], "agent_id": agent["id"],
+        "task_id": await Scholar(owner.stack, owner).remember("What is it?"),
         "environment_id": environment["id"], "key_id": (await owner.key("read"))["id"], "owner": str(owner.id),
     }  # fmt: skip
 

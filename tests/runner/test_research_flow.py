@@ -218,6 +218,17 @@ def test_something_found_is_told_although_the_next_plan_is_refused(inquiry: Inqu
     assert inquiry.drive().status == "succeeded"
 
 
+def test_something_found_is_told_although_the_next_plan_is_too_dear(inquiry: Inquiry, log: LogServer) -> None:
+    """What there is was paid for; the budget is not reached, and the plan is refused by name."""
+    inquiry.models.say(plan("echo some", "exit 1"), plan("echo more", estimated_cost_microusd=501), answer("Some.", 0))
+    inquiry.ask(budget_microusd=500)
+    assert inquiry.drive().status == "succeeded"
+    (reason,) = log.of("plan.rejected")[0]["reasons"]
+    assert (reason["index"], reason["rule"]) == (None, "over-budget")
+    assert log.of("budget.reached") == []
+    assert len(log.of("command.started")) == 2
+
+
 def test_where_nothing_was_found_nothing_is_answered(inquiry: Inquiry) -> None:
     """No step of either plan has succeeded: the model is not asked for an answer."""
     inquiry.models.say(plan("exit 1"), plan("exit 2"))

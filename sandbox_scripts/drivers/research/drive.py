@@ -32,7 +32,7 @@ MOST_REASONS = 50
 # A plan that takes longer to be read was not made to be read; an ordinary one takes milliseconds.
 CHECK_SECONDS = 15.0
 REJECTED, FAILED = "rejected", "failed"
-OVER_DURATION = "over-duration"
+OVER_DURATION, OVER_BUDGET = "over-duration", "over-budget"
 # In budget.reached: what a plan was thought to cost, where nothing of it was spent.
 ESTIMATE = "estimated_microusd"
 
@@ -150,7 +150,17 @@ class _Research:
         if seconds > left:
             text = f"it takes {seconds} seconds, and {left} are left"
             reasons.append({"index": None, "rule": OVER_DURATION, "text": text})
+        # With nothing found yet there is no answer to be had within the budget: see _hold_budget.
+        if self._is_too_dear(plan) and self._journal.progress.succeeded():
+            text = (
+                f"it costs {plan['estimated_cost_microusd']} millionths of a dollar, and {self._budget_microusd} may be"
+            )
+            reasons.append({"index": None, "rule": OVER_BUDGET, "text": text})
         return reasons
+
+    def _is_too_dear(self, plan: dict[str, Any]) -> bool:
+        limit = self._budget_microusd
+        return limit is not None and plan["estimated_cost_microusd"] > limit
 
     def _refusals(self, steps: list[dict[str, Any]]) -> list[tuple[int | None, Refusal]]:
         """What the check says of each, while the run can still be ended. Raise Stopped."""
@@ -182,10 +192,9 @@ class _Research:
 
     def _hold_budget(self, plan: dict[str, Any]) -> None:
         """A plan that is thought to cost more than there is spends nothing. Raise Stopped."""
-        estimate, limit = plan["estimated_cost_microusd"], self._budget_microusd
-        if limit is not None and estimate > limit:
-            budget = {"scope": "run", "spent_microusd": 0, "limit_microusd": limit}
-            self._journal.reach({**budget, ESTIMATE: estimate})
+        if self._is_too_dear(plan):
+            budget = {"scope": "run", "spent_microusd": 0, "limit_microusd": self._budget_microusd}
+            self._journal.reach({**budget, ESTIMATE: plan["estimated_cost_microusd"]})
 
     def _await_checker(self) -> None:
         """Before any money is spent on a plan that could not be checked. Raise Failure and Stopped."""
