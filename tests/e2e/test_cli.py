@@ -173,6 +173,14 @@ async def test_a_bad_key_is_said(owner: Person) -> None:
     assert (code, "not valid" in err) == (1, True)
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; it may end while it is asked."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
@@ -201,7 +209,7 @@ async def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     await process.stdout.read()
     assert await asyncio.wait_for(process.wait(), 60) == 130
-    assert [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+    assert [each for each in family if lives(each)] == []
     assert os.listdir(tmp_path) == []
 
 
@@ -221,7 +229,7 @@ async def up(env: dict[str, str], warnings: Path, how: signal.Signals) -> AsyncI
     assert code == (130 if how is signal.SIGTERM else -how)
 
     async def all_gone() -> bool | None:
-        return not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] or None
+        return not any(map(lives, family)) or None
 
     await until(all_gone, "the stack to follow its parent")
 
