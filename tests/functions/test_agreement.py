@@ -81,6 +81,11 @@ APART = [
     ("negation", "planets that have moons", "planets that have no moons"),
     ("negation", "nginx démarre", "nginx ne démarre pas"),
     ("negation", "voyager avec un visa", "voyager sans visa"),
+    ("negation", "Which non-EU countries use the euro?", "Which EU countries do not use the euro?"),
+    ("negation", "Which countries that are not in the EU use the euro?", "Which EU countries do not use the euro?"),
+    ("negation", "non-EU countries with the euro", "EU countries without the euro"),
+    ("negation", "Quels pays hors UE ont l'euro ?", "Quels pays de l'UE n'ont pas l'euro ?"),
+    ("negation", "pays non membres qui aident Kiev", "pays membres qui n'aident pas Kiev"),
     ("negation", "Pourquoi il a plu", "Pourquoi il n'a jamais plu"),
     ("opposite", "is the Louvre open", "is the Louvre closed"),
     ("opposite", "should I buy Tesla shares", "should I sell Tesla shares"),
@@ -146,6 +151,11 @@ APART = [
 ]  # fmt: skip
 
 ALIKE = [
+    ("Which non-EU countries use the euro?", "Which countries that are not in the EU use the euro?"),
+    ("Quels pays hors UE utilisent l'euro ?", "Quels pays qui ne sont pas dans l'UE utilisent l'euro ?"),
+    ("Why isn't Norway in the EU?", "Why is Norway not in the EU?"),
+    ("Why doesn't Docker use Hyper-V?", "Why does Docker not use Hyper-V?"),
+    ("Quel est le prix hors taxe ?", "Quel est le prix sans taxe ?"),
     ("coffee & sleep", "coffee and sleep"),
     ("«bitcoin»: the price?", "price of `bitcoin`"),
     ("price of 5 € in $ today?!", "price of 5€ in $, today"),
