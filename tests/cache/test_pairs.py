@@ -12,7 +12,7 @@ from tests.cache.pairs import FILE, LATER, Pair, crossed, half, pairs
 MODEL = "multilingual-e5-small"
 # Floors, a little under what docs/cache.md reports: whoever falls below them has made it worse.
 RECALL = {"": 0.68, "en": 0.68, "fr": 0.65}
-LATER_RECALL = 0.53
+LATER_RECALL = 0.57
 # Of the near-misses, so many show what similarity alone would do.
 SOME = 40
 

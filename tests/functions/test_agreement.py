@@ -81,6 +81,9 @@ APART = [
     ("negation", "planets that have moons", "planets that have no moons"),
     ("negation", "nginx démarre", "nginx ne démarre pas"),
     ("negation", "voyager avec un visa", "voyager sans visa"),
+    ("name", "extensions for VS Code", "extensions for Visual Studio"),
+    ("subject", "Qu'est-ce qui cause l'anémie ?", "Que cause l'anémie ?"),
+    ("subject", "EU member states", "EU candidate states"),
     ("negation", "Which non-EU countries use the euro?", "Which EU countries do not use the euro?"),
     ("negation", "Which countries that are not in the EU use the euro?", "Which EU countries do not use the euro?"),
     ("negation", "non-EU countries with the euro", "EU countries without the euro"),
@@ -151,6 +154,15 @@ APART = [
 ]  # fmt: skip
 
 ALIKE = [
+    ("Turn off telemetry in VS Code", "Disable telemetry in Visual Studio Code"),
+    ("Can I take ibuprofen together with paracetamol?", "Can I take ibuprofen with paracetamol?"),
+    ("How far away from Earth is Mars?", "How far is Mars from Earth?"),
+    ("Which EU member states use the euro?", "Which EU countries use the euro?"),
+    ("net profit of Apple in fiscal year 2023", "Apple's net profit in fiscal 2023"),
+    ("Quels pays européens ont un roi ?", "Quels pays d'Europe ont un roi ?"),
+    ("Quelle quantité d'eau faut-il boire ?", "Combien d'eau faut-il boire ?"),
+    ("Quel est le montant du salaire médian ?", "Quel est le salaire médian ?"),
+    ("Qu'est-ce qui cause l'anémie ?", "Quelles sont les causes de l'anémie ?"),
     ("Which non-EU countries use the euro?", "Which countries that are not in the EU use the euro?"),
     ("Quels pays hors UE utilisent l'euro ?", "Quels pays qui ne sont pas dans l'UE utilisent l'euro ?"),
     ("Why isn't Norway in the EU?", "Why is Norway not in the EU?"),

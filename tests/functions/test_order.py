@@ -50,6 +50,8 @@ SWAPPED = [
     ("Importer des contacts Outlook dans Gmail", "Importer des contacts de Gmail vers Outlook"),
     ("Combien vaut un dollar en euros ?", "Quel est le cours de l'euro en dollars ?"),
     ("How much is a dollar in euros?", "How much is a euro in dollars?"),
+    ("How far did Caesar march from Paris to Rome?", "How far did Caesar march from Rome to Paris?"),
+    ("Installer Ubuntu sous Windows", "Installer Windows sous Ubuntu"),
     # On whose side.
     ("Does Zidane play for Algeria?", "Does Zidane play against Algeria?"),
     ("Zidane joue-t-il pour l'Algérie ?", "Zidane joue-t-il contre l'Algérie ?"),
@@ -92,6 +94,7 @@ ALIKE = [
     ("Slack in French on Ubuntu", "Slack on Ubuntu in French"),
     ("Who plays against Algeria tonight?", "Who plays Algeria tonight?"),
     ("visa for Japan", "visa to Japan"),
+    ("distance from Mars to Earth in km", "How far is Mars from Earth in km?"),
     ("vaccine for malaria", "vaccine against malaria"),
     ("médicament pour la toux", "médicament contre la toux"),
 ]
