@@ -4,7 +4,7 @@ Both questions are read into facts (`reading`), and any fact that only one of th
 `docs/cache.md` says what this costs, and what it gets wrong.
 """
 
-from functions.order import attributes, different_order
+from functions.order import attributes, different_order, named
 from functions.reading import POLES, Reading, read
 
 # Below it two questions are not compared further: by model, since no two models' similarities compare.
@@ -45,7 +45,21 @@ def different_language(one: Reading, other: Reading) -> str | None:
 
 def different_negation(one: Reading, other: Reading) -> str | None:
     """With here, without there."""
-    return "negation" if one.negated != other.negated else None
+    if one.negated != other.negated or negates_else(one, other) or negates_else(other, one):
+        return "negation"
+    return None
+
+
+def negates_else(one: Reading, other: Reading) -> bool:
+    """Non-EU countries with the euro here, EU countries without it there."""
+    alone = [(fact, how) for fact, how in one.negates.items() if fact in other.facts and fact not in other.negates]
+    if any(how == "word" for _, how in alone):
+        return True
+    # «Why isn't Norway in the EU» and «why is Norway not in the EU» negate the same: both say «is not».
+    there = [(fact, how) for fact, how in other.negates.items() if fact in one.facts and fact not in one.negates]
+    return any(
+        mine != theirs and named(x, one, other) and named(y, one, other) for x, mine in alone for y, theirs in there
+    )
 
 
 def different_signs(one: Reading, other: Reading) -> str | None:

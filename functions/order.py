@@ -3,11 +3,13 @@
 from functools import cache
 
 from functions.reading import Reading
-from functions.vocabulary import lexicon, words
+from functions.vocabulary import lexicon, stem, words
 
 # Things whose order may matter.
 ORDERED = {"name", "place", "unit", "number"}
 WHO = {"who", "which"}
+# For Algeria, against Algeria.
+SIDES = {"for", "against"}
 BINDING = {"of", "from", "to"}
 # Their two arguments may not change places, whatever attaches them: an effect is of one thing on another.
 RELATIONS = {"effect", "causing"}
@@ -26,22 +28,45 @@ def acts() -> frozenset[str]:
     return frozenset(f"opposite: {meaning[1].what}" for meaning in found if meaning)
 
 
+@cache
+def remedies() -> frozenset[str]:
+    """What is for the same that it is against, as facts: a vaccine."""
+    known = {meaning[1].what for term in words().remedies if (meaning := lexicon().longest([term], 0))}
+    return frozenset(known).union(stem(term, language) for term in words().remedies for language in ("en", "fr"))
+
+
 def different_order(one: Reading, other: Reading) -> str | None:
     """Coffee's effect on sleep here, sleep's on coffee there.
 
     What has one role here has it there: to Paris is not from Paris, by Orwell not about Orwell.
     """
-    if any(conflict(other.roles.get(fact, role), role) for fact, role in one.roles.items()):
+    if is_distance(one) and is_distance(other):
+        return None
+    if any(conflict(other.roles.get(fact, role), role) for fact, role in sides(one, other).items()):
         return "order"
-    if gives(one, other) or gives(other, one):
+    if gives(one, other) or gives(other, one) or holds_else(one, other):
         return "order"
     if one.either_order and other.either_order:
         return None
     return "order" if any(matters(x, y, one, other) for x, y in swapped(one, other)) else None
 
 
+def is_distance(reading: Reading) -> bool:
+    """From Mars to Earth it is as far as from Earth to Mars. What somebody does on the way may not be turned round."""
+    between = [fact for fact, kind in reading.facts.items() if kind != "unit"]
+    return "distance" in between and len(between) == 3
+
+
+def sides(one: Reading, other: Reading) -> dict[str, str]:
+    """Its roles; a vaccine for malaria takes no side."""
+    cures = bool(remedies() & one.facts.keys() & other.facts.keys())
+    return {fact: role for fact, role in one.roles.items() if not (cures and role in SIDES)}
+
+
 def conflict(one: str, other: str) -> bool:
     """In France and of France may be one; in France and from France are not."""
+    if SIDES & {one, other}:
+        return {one, other} == SIDES
     return one != other and ("in" not in (one, other) or bool({"from", "to"} & {one, other}))
 
 
@@ -52,6 +77,22 @@ def gives(one: Reading, other: Reading) -> bool:
         and other.transfers
         and any(fact not in other.attached for fact in one.recipients & set(other.order))
     )
+
+
+def holds_else(one: Reading, other: Reading) -> bool:
+    """Ubuntu in Docker here, Docker on Ubuntu there; dollars in euros, euros in dollars."""
+    return held_alone(one, other) and held_alone(other, one)
+
+
+def held_alone(one: Reading, other: Reading) -> bool:
+    """Whether something holds here and does not there: a name, or what something comes from there."""
+    alone = [fact for fact in one.held - other.held if fact in other.facts]
+    return any(named(fact, one, other) or other.roles.get(fact) in ("of", "from") for fact in alone)
+
+
+def named(fact: str, one: Reading, other: Reading) -> bool:
+    """Whether it is a name or the like. What is one here only, by its capital, is the same thing there."""
+    return bool({one.facts.get(fact), other.facts.get(fact)} & ORDERED)
 
 
 def said(reading: Reading, other: Reading) -> list[str]:
@@ -84,9 +125,19 @@ def matters(x: str, y: str, one: Reading, other: Reading) -> bool:
     # An adjective and its noun, an attribute and what has it, and what a preposition attaches, change places freely.
     if (x in attributes()) != (y in attributes()):
         return False
+    if bare(x, y, one, other):
+        return True
     if freely(kinds, one, other):
         return False
     return {"opposite"} not in kinds and not {x, y} & (one.attached | other.attached)
+
+
+def bare(x: str, y: str, one: Reading, other: Reading) -> bool:
+    """«install Docker Ubuntu»: names without their preposition stand as they would with it, what holds behind."""
+    if one.telegraphic == other.telegraphic or {x, y} & (one if one.telegraphic else other).attached:
+        return False
+    names = all("name" in (one.facts.get(fact), other.facts.get(fact)) for fact in (x, y))
+    return names and bool({x, y} & (one.held | other.held))
 
 
 def freely(kinds: list[set[str | None]], one: Reading, other: Reading) -> bool:
@@ -121,5 +172,10 @@ def exchanged(x: str, y: str, one: Reading, other: Reading) -> bool:
     """
     if x in one.attached - other.attached and y in other.attached - one.attached:
         return True
-    here, there = one.roles.keys() - other.roles.keys(), other.roles.keys() - one.roles.keys()
-    return x in here and y in there and {one.roles[x], other.roles[y]} <= BINDING
+    here, there = (binding(mine) - yours.roles.keys() for mine, yours in ((one, other), (other, one)))
+    return x in here and y in there
+
+
+def binding(reading: Reading) -> set[str]:
+    """What is said to be of something, from it or to it."""
+    return {fact for fact, role in reading.roles.items() if role in BINDING}

@@ -21,6 +21,8 @@ POLES = str.maketrans("+-", "-+")
 COUNTED = {"unit: day", "unit: week", "unit: month", "unit: year"}
 # Before whom something is given to.
 TO = {"to", "à", "au", "aux"}
+# Roles of what holds or receives something: in Docker, on Ubuntu, to Gmail.
+HOLDING = {"in", "about", "to"}
 
 
 @dataclass(slots=True)
@@ -33,12 +35,16 @@ class Reading:
     asked: set[str] = field(default_factory=set)
     tenses: set[str] = field(default_factory=set)
     negated: bool = False
+    # What a negation stands before, and how it negates: see `syntax.negation`.
+    negates: dict[str, str] = field(default_factory=dict)
     directed: bool = False
     either_order: bool = False
     # As they come in the text, each once; without units and numbers that are bound to one another.
     order: list[str] = field(default_factory=list)
     # What stands behind from, to, by or about: flights to Paris are not flights from Paris.
     roles: dict[str, str] = field(default_factory=dict)
+    # What something is in or on or goes to: Docker in «install Ubuntu in Docker».
+    held: set[str] = field(default_factory=set)
     # To whom something is given: «à mon père» in «donner ma maison à mon père».
     recipients: set[str] = field(default_factory=set)
     quantifiers: set[str] = field(default_factory=set)
@@ -77,6 +83,7 @@ class Reader:
         self._lexicon: Lexicon = lexicon()
         self._is_headline = self._capitals() > HEADLINE_SHARE
         self._role: str | None = None
+        self._negation: str | None = None
         self._attaches = False
         # Where the token is that is being read, and where the noun would be that the last attached fact describes.
         self._at, self._described, self._is_attached = 0, -1, False
@@ -275,6 +282,7 @@ class Reader:
     def _known(self, kind: str, what: str) -> None:
         if kind == "negation":
             self._read.negated = True
+            self._negation = syntax.negation(self._texts, self._at)
         elif kind == "question":
             self._read.asked.add(what)
         elif kind != "light":
@@ -316,13 +324,21 @@ class Reader:
         # A name here may be written small there: what counts is the word, its kind only says what to call it.
         if self._read.facts.get(key) != "name":
             self._read.facts[key] = kind
-        if self._role and (self._role != "in" or kind == "place"):
-            self._read.roles.setdefault(key, self._role)
-        self._role = None
+        self._relate(key, kind)
         self._attach(key, kind)
         self._where.setdefault(key, self._at)
         if key not in self._read.order:
             self._read.order.append(key)
+
+    def _relate(self, key: str, kind: str) -> None:
+        """What the preposition and the negation before it make of it."""
+        if self._role and (self._role != "in" or kind == "place"):
+            self._read.roles.setdefault(key, self._role)
+        if self._role in HOLDING:
+            self._read.held.add(key)
+        if self._negation:
+            self._read.negates[key] = self._negation
+        self._role = self._negation = None
 
     def _attach(self, key: str, kind: str) -> None:
         """A preposition's own and the noun that it describes; an owner; the topic that the question is set off from."""

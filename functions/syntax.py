@@ -11,6 +11,10 @@ from functions.vocabulary import fold, marks
 PASSIVE = {"is", "are", "was", "were", "be", "been", "being", "est", "sont", "etait", "etaient", "ete", "etre"}
 # Signs of a clause whose subject acts: coffee in «does coffee affect sleep», who in «who beat Spain».
 ACTIVE = {"do", "does", "did", "who", "qui", "which", "can", "could", "will", "would", "should", "may", "t"}
+BEING = {"is", "are", "was", "were", "est", "sont", "etait", "etaient"}
+DOING = {"do", "does", "did", "have", "has", "had", "can", "could", "will", "would", "should", "may", "must", "ne"}
+# They negate a word, not what is done.
+PREFIXES = {"non", "hors"}
 AGENT = {"by", "par"}
 # They end as participles do.
 NO_PARTICIPLE = {"hundred", "indeed", "united", "speed", "need", "feed", "seed", "breed"}
@@ -113,6 +117,14 @@ def equal(texts: list[str]) -> bool:
         or (texts[at] == "aussi" and texts[at + 2] == "que")
         for at in range(len(texts) - 2)
     )
+
+
+def negation(texts: list[str], at: int) -> str:
+    """Non-EU countries: a `word`; countries that are not in the EU: `being`; that do not use the euro: `doing`."""
+    if texts[at] in PREFIXES:
+        return "word"
+    auxiliary = next((text for text in reversed(texts[:at]) if text in BEING | DOING), "")
+    return "being" if auxiliary in BEING else "doing"
 
 
 def counts(texts: list[str], at: int) -> bool:

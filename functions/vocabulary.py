@@ -46,6 +46,7 @@ class Words(BaseModel):
     participles: Terms
     attributes: Terms
     acts: Terms
+    remedies: Terms
     implied: dict[str, Terms]
     either_order: Terms
     relative_dates: dict[str, Terms]

@@ -12,7 +12,7 @@ from tests.cache.pairs import FILE, LATER, Pair, crossed, half, pairs
 MODEL = "multilingual-e5-small"
 # Floors, a little under what docs/cache.md reports: whoever falls below them has made it worse.
 RECALL = {"": 0.68, "en": 0.68, "fr": 0.65}
-LATER_RECALL = 0.56
+LATER_RECALL = 0.57
 # Of the near-misses, so many show what similarity alone would do.
 SOME = 40
 
@@ -89,7 +89,7 @@ def test_the_held_half_is_answered_rightly(rows: list[Scored]) -> None:
     "pair", [pair for file in LATER for pair in pairs(file) if not pair.same], ids=lambda pair: pair.asked
 )
 def test_what_was_once_answered_wrongly_is_not_again(pair: Pair) -> None:
-    """The later sets' near-misses, thirteen of which the first measurements took for the same."""
+    """The later sets' near-misses, seventeen of which the first measurements took for the same."""
     assert disagreement(pair.asked, pair.remembered) is not None
 
 

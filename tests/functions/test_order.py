@@ -3,7 +3,7 @@
 import pytest
 
 from functions.agreement import disagreement
-from functions.order import acts, attributes
+from functions.order import acts, attributes, remedies
 from functions.vocabulary import words
 
 SWAPPED = [
@@ -38,6 +38,25 @@ SWAPPED = [
     ("wine from France", "wine in France"),
     ("travel to Japan", "travel in Japan"),
     ("How to call Java from Python?", "How to call Python from Java?"),
+    # What is in what, on what.
+    ("install Ubuntu 22.04 in Docker", "install Docker on Ubuntu 22.04"),
+    ("How do I install Ubuntu 22.04 in Docker?", "install Docker Ubuntu 22.04"),
+    ("Can I run Linux under Windows?", "Can I run Windows under Linux?"),
+    ("Is Docker on Ubuntu slow?", "Is Ubuntu in Docker slow?"),
+    ("open Excel in Word", "open Word in Excel"),
+    ("import Outlook contacts into Gmail", "import Gmail contacts into Outlook"),
+    ("Importer des contacts de Gmail dans Outlook", "Importer des contacts d'Outlook dans Gmail"),
+    ("Importer des contacts de gmail dans outlook", "Importer des contacts de outlook dans gmail"),
+    ("Importer des contacts Outlook dans Gmail", "Importer des contacts de Gmail vers Outlook"),
+    ("Combien vaut un dollar en euros ?", "Quel est le cours de l'euro en dollars ?"),
+    ("How much is a dollar in euros?", "How much is a euro in dollars?"),
+    ("How far did Caesar march from Paris to Rome?", "How far did Caesar march from Rome to Paris?"),
+    ("Installer Ubuntu sous Windows", "Installer Windows sous Ubuntu"),
+    # On whose side.
+    ("Does Zidane play for Algeria?", "Does Zidane play against Algeria?"),
+    ("Zidane joue-t-il pour l'Algérie ?", "Zidane joue-t-il contre l'Algérie ?"),
+    ("arguments for nuclear power", "arguments against nuclear power"),
+    ("Qui a voté pour la loi ?", "Qui a voté contre la loi ?"),
     # What is compared.
     ("Is Ruby slower than Python?", "Is Ruby faster than Python?"),
     ("Is Ruby slower than Python?", "Is Python slower than Ruby?"),
@@ -65,6 +84,19 @@ ALIKE = [
     ("la reine du Danemark a quel âge ?", "Quel âge a la reine du Danemark ?"),
     ("distance between the Earth and the Moon", "distance between the Moon and the Earth"),
     ("tourists in Japan", "japan tourists"),
+    ("install Docker on Ubuntu", "install Docker in Ubuntu"),
+    ("docker ubuntu installation", "How do I install Docker on Ubuntu?"),
+    ("ubuntu: install docker", "How do I install Docker on Ubuntu?"),
+    ("import Gmail contacts into Outlook", "import contacts from Gmail into Outlook"),
+    ("Importer les contacts Gmail dans Outlook", "Importer des contacts de Gmail vers Outlook"),
+    ("Combien vaut un dollar en euros ?", "Quel est le cours du dollar en euros ?"),
+    ("price of gold in euros in France", "price of gold in France in euros"),
+    ("Slack in French on Ubuntu", "Slack on Ubuntu in French"),
+    ("Who plays against Algeria tonight?", "Who plays Algeria tonight?"),
+    ("visa for Japan", "visa to Japan"),
+    ("distance from Mars to Earth in km", "How far is Mars from Earth in km?"),
+    ("vaccine for malaria", "vaccine against malaria"),
+    ("médicament pour la toux", "médicament contre la toux"),
 ]
 
 
@@ -85,6 +117,11 @@ def test_an_order_that_says_nothing_does_not_matter(one: str, other: str) -> Non
 def test_what_is_done_is_a_pole_of_an_axis() -> None:
     """A word that is none would never be found."""
     assert len(acts()) == len(words().acts)
+
+
+def test_remedies_are_known_in_both_languages() -> None:
+    """By their stems, or by the concept that they are a word of."""
+    assert {"vaccin", "treatm", "medicine"} <= remedies()
 
 
 def test_attributes_are_facts_that_a_question_may_state() -> None:

@@ -142,6 +142,20 @@ def test_a_role_belongs_to_what_follows() -> None:
     assert roles == {"united states": "from", "paris": "to"}
 
 
+def test_what_holds_something_is_known() -> None:
+    """In, on, to: not what is put there."""
+    assert read("install Ubuntu in Docker").held == {"docker"}
+    assert read("importer des contacts de Gmail dans Outlook").held == {"outlook"}
+    assert read("un dollar en euros").held == {"unit: eur"}
+
+
+def test_what_a_negation_stands_before_is_known() -> None:
+    """And whether it is of that word alone."""
+    assert read("non-EU countries with the euro").negates == {"european union": "word"}
+    assert read("countries that do not use the euro").negates == {"unit: eur": "doing"}
+    assert read("countries with the euro").negates == {}
+
+
 def test_the_french_on_is_somebody() -> None:
     """And no preposition: «peut-on congeler» is not about freezing."""
     assert read("peut-on congeler du pain").roles.get("freeze") is None

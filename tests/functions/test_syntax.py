@@ -146,3 +146,24 @@ def test_words_side_by_side_are_no_sentence() -> None:
     assert syntax.is_telegraphic(texts("tourists japan 2024"))
     assert not syntax.is_telegraphic(texts("did tourists visit japan"))
     assert not syntax.is_telegraphic(texts("troops that France invaded"))
+
+
+@pytest.mark.parametrize(
+    ("text", "negation"),
+    [
+        ("non-EU countries", "word"),
+        ("pays hors UE", "word"),
+        ("countries that are not in the EU", "being"),
+        ("why isn't Norway in the EU", "being"),
+        ("why is Norway not in the EU", "being"),
+        ("pays qui ne sont pas dans l'UE", "being"),
+        ("countries that do not use the euro", "doing"),
+        ("quels sont les pays qui n'utilisent pas l'euro", "doing"),
+        ("not now", "doing"),
+    ],
+)
+def test_a_negation_is_of_a_word_or_of_what_is_or_is_done(text: str, negation: str) -> None:
+    """The nearest auxiliary before it tells."""
+    found = texts(text)
+    at = next(at for at, word in enumerate(found) if word in ("non", "hors", "not", "pas"))
+    assert syntax.negation(found, at) == negation
