@@ -78,12 +78,12 @@ def judge(asked: list[Asked]) -> list[Check]:
 
 def _cited(asked: Asked) -> str:
     cited = asked.ended.results.citations if asked.ended.results else ()
-    return ", ".join(dict.fromkeys(each.source or f"step {each.step}" for each in cited)) or "none"
+    return _short(", ".join(dict.fromkeys(each.source or f"step {each.step}" for each in cited)) or "none")
 
 
 def _source(asked: Asked) -> str:
     task = asked.accepted
-    return f"similarity {task.similarity or 0:.2f}" if task.from_cache else f"a run, {_short(asked.words)}"
+    return f"similarity {task.similarity or 0:.2f}" if task.from_cache else _short(f"a run, {asked.words}")
 
 
 def _short(words: str) -> str:

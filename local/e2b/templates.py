@@ -99,10 +99,11 @@ def _environment(root: Path, interpreter: str) -> Path:
     for name in ("python3", "python", VERSION):
         (place / "bin" / name).symlink_to(f"{interpreter}/bin/python3")
     (place / "bin" / "claude").symlink_to(f"../{PACKAGES}/{CLI}")
-    for source, relative in _files():
-        target = packages / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _link(source, target)
+    files = list(_files())
+    for folder in {relative.parent for _, relative in files}:
+        (packages / folder).mkdir(parents=True, exist_ok=True)
+    for source, relative in files:
+        _link(source, packages / relative)
     cli = Path(str(distribution(DISTRIBUTION).locate_file(CLI)))
     if not cli.is_file():
         raise TemplateError(
@@ -129,8 +130,9 @@ def _files() -> Iterator[tuple[Path, Path]]:
 
 def _compiled(source: Path) -> Path | None:
     """The module's bytecode, made now where it is missing: inside nothing can be written beside the source."""
-    compileall.compile_file(source, quiet=2)
     cached = source.parent / "__pycache__" / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
+    if not cached.is_file():
+        compileall.compile_file(source, quiet=2)
     return cached if cached.is_file() else None
 
 
